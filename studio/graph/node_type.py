@@ -78,6 +78,11 @@ def _no_facts(settings: Settings, project_dir: Path) -> Iterable[Fact]:
     return ()
 
 
+def _always_current(settings: Settings, outputs: Values) -> bool:
+    del settings, outputs
+    return True
+
+
 def _no_choices(settings: Settings, project_dir: Path, field: str) -> Sequence[str]:
     del settings, project_dir, field
     return ()
@@ -93,7 +98,8 @@ class NodeType(Generic[S]):
     settings alone cannot show. ``version`` grows when the same settings give another result.
     ``summary(settings)`` is the short line drawn on the node; there, a setting that chooses a
     variant holds the variant's title. ``facts(settings, project_dir)`` says what is known about
-    what the settings name, in a few milliseconds. ``choices(settings, project_dir, field)`` lists what
+    what the settings name, in a few milliseconds. ``is_current(settings, outputs)`` is whether the result
+    of an earlier run would be the same on this computer. ``choices(settings, project_dir, field)`` lists what
     a text with the widget ``names`` can be; other texts are possible.
     """
 
@@ -112,6 +118,7 @@ class NodeType(Generic[S]):
     summary: Callable[[S], str] = lambda settings: ""
     facts: Callable[[S, Path], Iterable[Fact]] = _no_facts
     choices: Callable[[S, Path, str], Sequence[str]] = _no_choices
+    is_current: Callable[[S, Values], bool] = _always_current
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

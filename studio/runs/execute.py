@@ -164,11 +164,17 @@ def _run_steps(run: _Execution) -> None:
 
 
 def _hit(run: _Execution, step: Step) -> Hit:
-    """The record to reuse, unless a later step would miss an output in it."""
+    """The record to reuse, unless a later step would miss an output in it, or it is of an earlier run whose
+    result would be another one on this computer. A resumed run keeps its own results."""
     hit = find_hit(run.folder, step)
     node_type = run.registry.node_type(step.type)
     if hit.record is None or node_type is None:
         return hit
+    own = (run.folder.steps / f"{step.fingerprint}.json").exists()
+    if not own:
+        settings = node_type.settings.model_validate(dict(step.settings))
+        if not node_type.is_current(settings, hit.record.outputs):
+            return Hit("none")
     return hit if all(p.name in hit.record.outputs for p in node_type.outputs) else Hit("none")
 
 

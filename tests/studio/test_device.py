@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from studio.runs.environment import describe
 from studio.runs.fingerprint import resolved_settings, step_fingerprint
 from studio.runs.folder import RunFolder
 from studio.runs.plan import compile_plan
+from studio.runs.records import Record, write_record
 from studio.system import device, hardware, torch_report
 from studio.system.torch_report import Build, TorchReport, has_kernels
 from tests.gpus import (
@@ -444,6 +446,31 @@ def test_the_precision_of_the_chosen_card_counts(computer_with: Any, place: Path
     assert [p.code for p in problems(graph_of("cpu", dtype="float16"), place)] == [
         "dtype_unsupported"
     ]
+
+
+def test_a_precision_that_another_device_chose_is_not_reused(
+    computer_with: Any, place: Path
+) -> None:
+    """An old driver: the first run was on the CPU in float32. With a new one the GPU computes in bfloat16."""
+    computer_with(ADA)
+    graph = graph_of(dtype="auto")
+    plan = compile_plan(graph, load_registry(), place).plan
+    assert plan is not None
+    (base,) = (step for step in plan.steps if step.type == "base_model")
+    runs = [RunFolder.create(place / "runs", plan, graph) for _ in range(2)]
+    here = SimpleNamespace(folder=runs[1], registry=load_registry())
+
+    def kind(dtype: str) -> str:
+        outputs = {"model": {"dtype": dtype}}
+        write_record(runs[0], Record("base", "base_model", base.fingerprint, outputs, (), (), 1.0))
+        return execute._hit(here, base).kind  # type: ignore[arg-type]
+
+    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["ready", "none", "none"]
+    computer_with(TURING)
+    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["none", "ready", "ready"]
+    outputs = {"model": {"dtype": "bfloat16"}}
+    write_record(runs[1], Record("base", "base_model", base.fingerprint, outputs, (), (), 1.0))
+    assert kind("bfloat16") == "ready"  # a run that is resumed keeps its own
 
 
 @pytest.mark.parametrize(
