@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import bootstrap
+from bootstrap import in_use
 
 COMMANDS = (
     "demo",
@@ -77,7 +78,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     if first in COMMANDS:
         return _command(arguments)
-    if not arguments or (len(arguments) == 1 and first.endswith(".studio")):
+    if not arguments or (len(arguments) == 1 and first.lower().endswith(".studio")):
         return _window(arguments)
     print(f"{USAGE}\nunknown arguments: {' '.join(arguments)}", file=sys.stderr)
     return 2
@@ -85,7 +86,12 @@ def _main(arguments: list[str]) -> int:
 
 def _prepare(arguments: Sequence[str]) -> None:
     """Return if all packages are installed; otherwise continue in the environment that has them."""
-    bootstrap.ensure([str(Path(__file__).resolve()), *arguments])
+    patient = arguments[:1] not in (["stop"], ["finish"], ["runs"])
+    bootstrap.ensure([str(Path(__file__).resolve()), *arguments], patient=patient)
+    if not arguments or arguments[0] not in COMMANDS:
+        in_use.hold("the window")
+    elif patient:
+        in_use.hold(f"main.py {arguments[0]}")
 
 
 def _command(arguments: list[str]) -> int:

@@ -117,7 +117,10 @@ def window(source: Path, rows: int) -> dict[str, Any]:
 def measured(*arguments: object) -> dict[str, Any]:
     """The values of a part, from a fresh process."""
     done = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, check=True
+        [sys.executable, __file__, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

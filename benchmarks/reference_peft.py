@@ -118,14 +118,14 @@ class Peak:
 
     def reset(self):
         try:
-            with open("/proc/self/clear_refs", "w") as f:
+            with open("/proc/self/clear_refs", "w", encoding="utf-8") as f:
                 f.write("5")
         except OSError:
             pass
 
     def read(self):
         try:
-            with open("/proc/self/status") as f:
+            with open("/proc/self/status", encoding="utf-8") as f:
                 for line in f:
                     if line.startswith("VmHWM"):
                         return int(line.split()[1]) / 1024
@@ -280,7 +280,7 @@ def main():
                 prof.__enter__()
             if prof is not None and state.global_step == a.warmup_steps + 3:
                 prof.__exit__(None, None, None)
-                with open(a.profile, "w") as f:
+                with open(a.profile, "w", encoding="utf-8") as f:
                     key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
                     f.write(prof.key_averages().table(sort_by=key, row_limit=40) + "\n")
                     f.write(

@@ -120,7 +120,12 @@ def main(trees: list[Path]) -> None:
                 command = [sys.executable, __file__, "--measure", str(source)]
                 environment = {**os.environ, "PYTHONPATH": str(tree)}
                 done = subprocess.run(
-                    command, capture_output=True, text=True, check=True, cwd=tree, env=environment
+                    command,
+                    capture_output=True,
+                    encoding="utf-8",
+                    check=True,
+                    cwd=tree,
+                    env=environment,
                 )
                 taken[tree].append(json.loads(done.stdout.splitlines()[-1]))
             for part in taken[trees[0]][0]:

@@ -133,7 +133,7 @@ def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, A
     ]
     command += ["--full-loss"] if a.train_on == "all" else []
     command += ["--gradient-checkpointing"] if a.gradient_checkpointing else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(f"the reference failed:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -229,7 +229,7 @@ def run_studio(
     status = next((e.get("status") for e in events if e.name == "RunFinished"), "died")
     if status != "completed":
         sys.exit(
-            f"the studio's run {status}; see {run.log_path}:\n{run.log_path.read_text()[-2000:]}"
+            f"the studio's run {status}; see {run.log_path}:\n{run.log_path.read_text(encoding='utf-8')[-2000:]}"
         )
     steps = [e for e in events if e.name == "Metric" and e.get("loss") is not None]
     timed = steps[a.warmup_steps :]
@@ -277,7 +277,7 @@ def open_window(folder: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", WINDOW, str(folder)],
         cwd=ROOT,
         env=environment,
-        text=True,
+        encoding="utf-8",
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -311,14 +311,14 @@ class Peak:
         if self.peak_mb is None:
             self.peak_mb = 0.0
             try:
-                (self.folder / "clear_refs").write_text("5")
+                (self.folder / "clear_refs").write_text("5", encoding="utf-8")
             except OSError:
                 self.peak_mb = None
 
     def end(self) -> None:
         """Read the peak since ``begin``."""
         try:
-            status = (self.folder / "status").read_text()
+            status = (self.folder / "status").read_text(encoding="utf-8")
         except OSError:
             return
         lines = [x for x in status.splitlines() if x.startswith("VmHWM")]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bootstrap import requirements
+from bootstrap import platforms, requirements
 
 HANDED_OVER = "LORA_STUDIO_BOOTSTRAPPED"
 SOURCE = Path(__file__).resolve().parent.parent
@@ -37,14 +37,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ensure(restart: Sequence[str], extras: Sequence[str] = ()) -> None:
+def ensure(restart: Sequence[str], extras: Sequence[str] = (), patient: bool = True) -> None:
     """Return when this interpreter has all packages, else set them up and start over in `.venv`.
 
-    `restart` is what follows the interpreter on the command line. Failures end the process
-    with exit code 1 and a sentence.
+    `restart` is what follows the interpreter on the command line. A set-up waits for runs that use
+    the environment; what stops a run is not `patient` and uses the packages that are there.
+    Failures end the process with exit code 1 and a sentence.
     """
     try:
-        _ensure(list(restart), list(extras))
+        _ensure(list(restart), list(extras), patient)
     except BootstrapError as error:
         if error.details:
             say(error.details.rstrip())
@@ -55,19 +56,19 @@ def ensure(restart: Sequence[str], extras: Sequence[str] = ()) -> None:
         raise SystemExit(130) from None
 
 
-def _ensure(restart: list[str], extras: list[str]) -> None:
+def _ensure(restart: list[str], extras: list[str], patient: bool) -> None:
     if sys.version_info < (3, 11):  # noqa: UP036  (this file must run on older ones, to say so)
-        raise BootstrapError(
-            f"Python 3.11 or newer is required, but this is {sys.version.split()[0]} "
-            f"({sys.executable})."
-        )
+        raise BootstrapError(platforms.old_python())
     handed_over = os.environ.pop(HANDED_OVER, "")
     installed = not (SOURCE / "pyproject.toml").is_file()
     venv = None if installed else requirements.venv_path(SOURCE)
-    if venv and _inside(venv) and requirements.stamp_covers(venv, SOURCE, extras):
+    covered = venv is not None and requirements.stamp_covers(venv, SOURCE, extras)
+    settled = venv is not None and covered and (handed_over or requirements.torch_settled(venv))
+    inside = venv is not None and _inside(venv)
+    if inside and settled:
         return
     missing = requirements.missing(requirements.needed(SOURCE, extras))
-    if not missing:
+    if not missing and not (inside and covered):
         return
     if venv is None:
         raise BootstrapError(_installed_sentence(missing))
@@ -75,10 +76,11 @@ def _ensure(restart: list[str], extras: list[str]) -> None:
         raise BootstrapError(
             f"{', '.join(missing)} cannot be found in {venv}. Delete that folder and start again."
         )
-    if not requirements.stamp_covers(venv, SOURCE, extras):
-        from bootstrap import install
+    if not settled:
+        from bootstrap import in_use, install
 
-        install.set_up(SOURCE, venv, extras)
+        if patient or not in_use.users(venv):
+            install.set_up(SOURCE, venv, extras)
     _hand_over(requirements.venv_python(venv), restart)
 
 

@@ -2,7 +2,7 @@
 
 Why: one path for a fresh machine, for an interrupted set-up, and for changed requirements. Every
 step can be repeated; the stamp that says "complete" is written last. It must not touch an
-environment that works, beyond installing packages into it.
+environment that works, beyond installing packages into it, and never while a run uses it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bootstrap import BootstrapError, requirements, system, torch_source
+from bootstrap import BootstrapError, cards, in_use, platforms, requirements, system, torch_source
 from bootstrap.progress import Progress, run
+from bootstrap.torch_source import Decision, Installed, Source
 
-NEEDED_GIB = 3.0
+WAIT_S = 2.0
+VERIFY_S = 600.0
+_CUDA_PACKAGES = ("cuda-toolkit", "cuda-bindings", "cuda-pathfinder", "triton")
 _NO_NETWORK = (
     "NewConnectionError",
     "NameResolutionError",
@@ -42,6 +47,23 @@ _PIP_ENVIRONMENT = {
 }
 
 
+_VERIFY = "import torch; print('CUDA', torch.cuda.is_available())"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What packages need in GiB: unpacked, and as downloaded wheels."""
+
+    unpacked: float
+    download: float
+
+
+REST = Size(1.5, 0.6)
+TORCH_CPU = Size(0.8, 0.2)
+TORCH_CUDA = Size(4.7, 2.7)
+"""Measured on Linux x86-64 with torch 2.13.0 for CUDA 13.0, its nvidia packages and triton included."""
+
+
 @dataclass
 class Setup:
     """One set-up: its environment, source of torch, and progress output."""
@@ -51,42 +73,132 @@ class Setup:
     extras: list[str]
     progress: Progress = field(default_factory=Progress)
     lock_file: int = -1
+    choice: str = ""
+    pip_environment: dict[str, str] = field(default_factory=lambda: dict(_PIP_ENVIRONMENT))
 
     def pip(self, arguments: Sequence[str]) -> tuple[int, str]:
         """Run pip in the environment; returns the exit status and the tail of its output."""
         python = str(requirements.venv_python(self.venv))
         command = [python, "-m", "pip", *arguments]
         keep_open = [self.lock_file] if self.lock_file >= 0 else []
-        return run(command, self.progress, environment=_PIP_ENVIRONMENT, keep_open=keep_open)
+        return run(command, self.progress, environment=self.pip_environment, keep_open=keep_open)
+
+    def torch(self) -> Installed:
+        """The torch that is installed now."""
+        return torch_source.installed(site_packages(self.venv))
 
 
 def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
     """Install what `source` requires into `venv`; raises BootstrapError."""
+    stamp = requirements.read_stamp(venv)
     setup = Setup(source, venv, sorted({*extras, *requirements.stamped_extras(venv)}))
-    setup.progress.phase(f"Setting up LoRA Studio in {venv} (only once; this takes a few minutes)")
-    system.check_windows_runtime()
+    setup.choice = torch_source.choice(stamp, os.environ)
+    complete = requirements.stamp_covers(venv, source, extras)
+    if complete and not replaces_torch(setup, stamp):
+        requirements.write_stamp(venv, source, setup.extras, torch_source.record(setup.choice))
+        return
+    optional = complete and not os.environ.get(torch_source.CHOICE)
+    if optional and in_use.users(venv):
+        setup.progress.phase(
+            "Another build of torch suits this machine better. It is installed at the next start "
+            f"after these end: {', '.join(in_use.users(venv))}"
+        )
+        return
+    what = "Changing torch" if complete else "Setting up LoRA Studio"
+    setup.progress.phase(f"{what} in {venv} (only once; this takes a few minutes)")
+    check_machine(venv)
     with locked(venv, setup):
-        if requirements.stamp_covers(venv, source, extras):
+        if requirements.stamp_covers(venv, source, extras) and requirements.torch_settled(venv):
             return  # another process has completed the set-up
-        check_space(venv)
+        wait_for_users(setup)
         make_environment(setup)
         heal(venv)
-        install_torch(setup)
+        replaced = install_torch(setup, stamp, optional)
+        if optional and not replaced:
+            return
         install_rest(setup)
-        requirements.write_stamp(venv, source, setup.extras)
+        verify(setup)
+        requirements.write_stamp(venv, source, setup.extras, torch_source.record(setup.choice))
     setup.progress.phase("Ready")
 
 
-def check_space(venv: Path) -> None:
-    """Fail early if there is not enough disk space for a new environment."""
-    if requirements.venv_python(venv).exists():
+def check_machine(venv: Path) -> None:
+    """Fail before anything is downloaded where the packages cannot be installed or run."""
+    problem = platforms.problem() or platforms.path_problem(venv)
+    if problem:
+        raise BootstrapError(problem)
+    system.check_windows_runtime()
+
+
+def wait_for_users(setup: Setup) -> None:
+    """Wait until no run and no window uses the environment whose packages are about to change."""
+    shown: list[str] = []
+    while True:
+        found = in_use.users(setup.venv)
+        if not found:
+            return
+        if found != shown:
+            setup.progress.phase(
+                "The packages change, so this start waits for the programs that use them: "
+                f"{', '.join(found)}. Close the window, or end a run with "
+                f"{requirements.launcher()} main.py stop RUN, to continue sooner."
+            )
+            shown = found
+        time.sleep(WAIT_S)
+
+
+def check_space(setup: Setup, torch: Size | None) -> None:
+    """Fail early if the disks have too little space for what is installed, downloaded and cached."""
+    rest = None if requirements.venv_python(setup.venv).exists() and setup.torch().version else REST
+    wanted = [size for size in (torch, rest) if size]
+    if not wanted:
         return
-    free_gib = shutil.disk_usage(venv.parent).free / 2**30
-    if free_gib < NEEDED_GIB:
+    cache = _pip_cache()
+    needed = [(setup.venv.parent, sum(s.unpacked for s in wanted))]
+    needed.append((Path(tempfile.gettempdir()), max(s.download for s in wanted)))
+    if not _short([*needed, (cache, sum(s.download for s in wanted))]):
+        return
+    short = _short(needed)
+    if short:
+        folder, gib, free_gib = short
         raise BootstrapError(
-            f"the packages need about {NEEDED_GIB:.0f} GiB, but {venv.parent} has {free_gib:.1f} "
-            "GiB free."
+            f"the packages need about {gib:.1f} GiB on the disk of {folder}, which has {free_gib:.1f} GiB free. "
+            "Free some space, or move the program to another disk."
+            + (
+                " torch for an NVIDIA card is large: to install the smaller one for the CPU, set "
+                f"{torch_source.CHOICE}=cpu and start again."
+                if torch is TORCH_CUDA
+                else ""
+            )
         )
+    setup.pip_environment["PIP_NO_CACHE_DIR"] = "1"  # they fit if pip keeps no copies
+
+
+def _short(needed: Sequence[tuple[Path, float]]) -> tuple[Path, float, float] | None:
+    """The first disk with too little space: a folder on it, what is needed there, what is free."""
+    disks: dict[int, tuple[Path, float]] = {}
+    for folder, gib in needed:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        first, before = disks.get(folder.stat().st_dev, (folder, 0.0))
+        disks[folder.stat().st_dev] = (first, before + gib)
+    for folder, gib in disks.values():
+        usage = shutil.disk_usage(folder)
+        if usage.total and usage.free / 2**30 < gib:  # some file systems do not count
+            return folder, gib, usage.free / 2**30
+    return None
+
+
+def _pip_cache() -> Path:
+    """Where pip keeps downloads; an approximation that only decides which disk is measured."""
+    given = os.environ.get("PIP_CACHE_DIR")
+    if given:
+        return Path(given)
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home())
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 # ---------------------------------------------------------------- the environment
@@ -190,11 +302,50 @@ def _lock(descriptor: int, wait: bool) -> bool:
 # ---------------------------------------------------------------- the packages
 
 
-def install_torch(setup: Setup) -> None:
-    """Install the pinned torch on its own, from the first source that provides the right build."""
+def replaces_torch(setup: Setup, stamp: dict[str, object]) -> bool:
+    """Whether the installed build of torch is not the one for this machine or this choice."""
+    recorded = stamp.get("torch")
+    before = recorded.get("choice") if isinstance(recorded, dict) else setup.choice
+    source = sources_here(setup)[-1]
+    return not torch_source.acceptable(setup.torch(), source) or (
+        before != setup.choice and bool(setup.choice) and not source.accepts
+    )
+
+
+def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False) -> bool:
+    """Install the pinned torch on its own, from the first source that provides the right build.
+
+    Returns whether it is the right one now. An `optional` change of a working torch that fails is
+    reported, and tried again at the next start.
+    """
+    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
+        setup.progress.phase(notice)
+    if not replaces_torch(setup, stamp):
+        check_space(setup, None)
+        return True
     sources = sources_here(setup)
-    if torch_source.acceptable(torch_source.installed(site_packages(setup.venv)), sources[-1]):
-        return
+    cuda = sources[-1].accepts not in ((), ("cpu",))
+    before = setup.torch()
+    try:
+        check_space(setup, TORCH_CUDA if cuda else TORCH_CPU)
+        requirements.remove_stamp(
+            setup.venv
+        )  # an interruption from here on is repaired at the next start
+        _install_from(setup, sources)
+    except BaseException as error:
+        if stamp and setup.torch() == before:
+            requirements.restore_stamp(setup.venv, stamp)
+        if not isinstance(error, BootstrapError) or not optional or setup.torch() != before:
+            raise
+        setup.progress.phase(
+            f"torch could not be replaced by the build for this machine: {error.sentence} Training "
+            "runs on the CPU until this succeeds; it is tried again at the next start."
+        )
+        return False
+    return True
+
+
+def _install_from(setup: Setup, sources: Sequence[Source]) -> None:
     tail = ""
     constraints = ["-c", str(setup.source / "constraints.txt")]
     for number, source in enumerate(sources, 1):
@@ -203,29 +354,84 @@ def install_torch(setup: Setup) -> None:
             setup.progress.phase(f"{source.label} does not respond; continuing without it")
             continue
         setup.progress.phase(f"Installing torch {torch_source.VERSION} from {source.label}")
-        status, tail = setup.pip(["install", *constraints, *source.arguments()])
-        have = torch_source.installed(site_packages(setup.venv))
-        if status == 0 and torch_source.acceptable(have, source):
+        status = 0
+        if setup.torch().version:  # pip counts another build of this version as installed
+            replace = ["install", *constraints, "--force-reinstall", "--no-deps"]
+            status, tail = setup.pip([*replace, *source.arguments()])
+            if status == 0:
+                _remove_cuda_packages(setup)
+        if status == 0:
+            status, tail = setup.pip(["install", *constraints, *source.arguments()])
+        if status == 0 and torch_source.acceptable(setup.torch(), source):
             return
     reason = f"torch {torch_source.VERSION} could not be installed."
-    if sources[-1].must_be_cuda:
-        reason += " To train on the CPU instead, set LORA_STUDIO_TORCH=cpu and start again."
+    if sources[-1].accepts not in ((), ("cpu",)):
+        reason += f" To train on the CPU instead, set {torch_source.CHOICE}=cpu and start again."
     raise BootstrapError(explain(tail, reason), tail)
 
 
-def sources_here(setup: Setup) -> list[torch_source.Source]:
+def _remove_cuda_packages(setup: Setup) -> None:
+    """Remove what the previous build of torch needed; the new build installs its own."""
+    names = {
+        info.name.removesuffix(".dist-info").rpartition("-")[0].replace("_", "-").lower()
+        for folder in site_packages(setup.venv)
+        for info in folder.glob("*.dist-info")
+    }
+    unneeded = sorted(
+        name
+        for name in names
+        if (name.startswith("nvidia-") and name != "nvidia-ml-py") or name in _CUDA_PACKAGES
+    )
+    if unneeded:
+        setup.pip(["uninstall", "-y", *unneeded])
+
+
+def decision_here() -> Decision:
+    """The build of torch for the cards of this machine."""
+    return torch_source.decide(sys.platform, platform.machine(), cards.installed())
+
+
+def sources_here(setup: Setup) -> list[Source]:
     """The sources of torch to try on this machine."""
     python = str(requirements.venv_python(setup.venv))
-    answer = subprocess.run(
-        [python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
+    try:
+        answer = subprocess.run(
+            [python, "-m", "pip", "config", "list"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, **_PIP_ENVIRONMENT},
+            check=False,
+        ).stdout
+    except OSError:
+        answer = ""
     return torch_source.candidates(
         sys.platform,
         platform.machine(),
-        torch_source.has_nvidia(),
-        torch_source.names_own_index(answer.stdout),
-        os.environ.get("LORA_STUDIO_TORCH", ""),
+        cards.installed(),
+        torch_source.names_own_index(answer),
+        setup.choice,
     )
+
+
+def verify(setup: Setup) -> None:
+    """Import torch once in the new environment, and ask it for the card that it was chosen for."""
+    setup.progress.phase("Checking that torch works")
+    python = str(requirements.venv_python(setup.venv))
+    status, tail = run([python, "-P", "-c", _VERIFY], setup.progress, lambda line: None)
+    if status != 0:
+        raise BootstrapError(platforms.import_problem(status, tail), tail)
+    if setup.torch().cuda and cards.installed().cards and "CUDA True" not in tail:
+        lines = [
+            line.strip()
+            for line in tail.splitlines()
+            if "CUDA" in line and "CUDA False" not in line
+        ]
+        reason = lines[0] if lines else "it gives no reason"
+        setup.progress.phase(
+            "torch cannot use the NVIDIA card, so training runs on the CPU. "
+            f"Its reason: {reason}. Updating the driver usually helps."
+        )
 
 
 def install_rest(setup: Setup) -> None:

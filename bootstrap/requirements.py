@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bootstrap import platforms
+
 STAMP = "lora-studio-ready.json"
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*([^;]*?)\s*(?:;\s*(.*))?$")
 _CLAUSE = re.compile(r"^\s*(>=|<=|==|!=|<|>)\s*([0-9][0-9.]*)")
@@ -138,18 +140,30 @@ def pyside_problem(
 
 
 def venv_path(source: Path) -> Path:
-    """`.venv` beside the sources, or a folder of the user's when the sources are read-only."""
+    """`.venv` beside the sources, or a folder of the user's when the sources are read-only or in a
+    folder that is copied to a cloud, which would upload gigabytes and lock files meanwhile."""
     beside = source / ".venv"
-    if os.access(beside if beside.is_dir() else source, os.W_OK):
+    if read_stamp(beside).get("fingerprint") == fingerprint(source):
         return beside
-    key = hashlib.sha256(str(source).encode()).hexdigest()[:12]
-    return _user_data() / "environments" / key
+    cloud = platforms.cloud_folder(source) and not beside.is_dir()
+    if not cloud and platforms.writable(beside if beside.is_dir() else source):
+        return beside
+    key = hashlib.sha256(str(source).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    # Short on Windows, where the longest path in an environment has to fit into 260 characters.
+    return _user_data() / ("env" if os.name == "nt" else "environments") / key
+
+
+def launcher() -> str:
+    """How Python is started in a terminal: `python3` opens the Microsoft Store on Windows."""
+    return "py" if sys.platform == "win32" else "python3"
 
 
 def _user_data() -> Path:
     home = os.environ.get("LORA_STUDIO_HOME")
     if home:
         return Path(home).expanduser() / "data"
+    if platforms.store_python():
+        return Path.home() / "lora-studio" / "data"
     if os.name == "nt":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
         return Path(base) / "lora-studio"
@@ -195,9 +209,34 @@ def read_stamp(venv: Path) -> dict[str, object]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def write_stamp(venv: Path, source: Path, extras: Sequence[str]) -> None:
-    """Mark `venv` as complete; written last, and in one piece."""
-    content = {"fingerprint": fingerprint(source), "extras": sorted(set(extras))}
-    part = venv / (STAMP + ".part")
+def torch_settled(venv: Path) -> bool:
+    """Whether neither the choice of torch nor the cards have changed since `venv` was completed."""
+    from bootstrap import torch_source
+
+    return torch_source.settled(read_stamp(venv))
+
+
+def write_stamp(
+    venv: Path, source: Path, extras: Sequence[str], torch: dict[str, str] | None = None
+) -> None:
+    """Mark `venv` as complete; written last, and in one piece. `torch` records which build was
+    chosen, and for which cards."""
+    content: dict[str, object] = {
+        "fingerprint": fingerprint(source),
+        "extras": sorted(set(extras)),
+    }
+    if torch is not None:
+        content["torch"] = torch
+    restore_stamp(venv, content)
+
+
+def restore_stamp(venv: Path, content: dict[str, object]) -> None:
+    """Write the stamp with this content, in one piece."""
+    part = venv / f"{STAMP}.{os.getpid()}.part"
     part.write_text(json.dumps(content), encoding="utf-8")
     os.replace(part, venv / STAMP)
+
+
+def remove_stamp(venv: Path) -> None:
+    """Mark `venv` as incomplete."""
+    (venv / STAMP).unlink(missing_ok=True)

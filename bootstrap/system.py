@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from bootstrap import BootstrapError
+from bootstrap import BootstrapError, platforms
 from bootstrap.progress import Progress, apt_detail, run
 
 # library: (apt, dnf, pacman, zypper)
@@ -163,9 +163,36 @@ def provide_venv() -> None:
 
 def check_windows_runtime() -> None:
     """Fail early if torch cannot be loaded on Windows."""
-    if sys.platform != "win32" or loads("msvcp140.dll"):
+    if sys.platform != "win32":
         return
-    raise BootstrapError(
-        "torch needs the Microsoft Visual C++ runtime. Install it with: "
-        "winget install Microsoft.VCRedist.2015+.x64"
-    )
+    problem = platforms.runtime_problem(*windows_runtime())
+    if problem:
+        raise BootstrapError(problem)
+
+
+def windows_runtime() -> tuple[str, tuple[int, ...]]:
+    """Path and version of the Visual C++ runtime that this Python loads; empty if there is none."""
+    if sys.platform != "win32":
+        return "", ()
+    from ctypes import wintypes
+
+    try:
+        handle = ctypes.CDLL("msvcp140.dll")._handle
+    except OSError:
+        return "", ()
+    buffer = ctypes.create_unicode_buffer(1024)
+    ctypes.windll.kernel32.GetModuleFileNameW(wintypes.HMODULE(handle), buffer, 1024)
+    path = buffer.value
+    size = ctypes.windll.version.GetFileVersionInfoSizeW(path, None)
+    data = ctypes.create_string_buffer(size or 1)
+    block, length = ctypes.c_void_p(), ctypes.c_uint()
+    query = ctypes.windll.version.VerQueryValueW
+    if (
+        not size
+        or not ctypes.windll.version.GetFileVersionInfoW(path, 0, size, data)
+        or not query(data, "\\", ctypes.byref(block), ctypes.byref(length))
+    ):
+        return path, ()  # unknown: the import after the installation tells
+    # VS_FIXEDFILEINFO: the third and fourth word are the file version, 16 bits a number.
+    words = ctypes.cast(block, ctypes.POINTER(ctypes.c_uint32 * 4)).contents
+    return path, (words[2] >> 16, words[2] & 0xFFFF, words[3] >> 16, words[3] & 0xFFFF)

@@ -56,7 +56,7 @@ def lint() -> list[str]:
     for name, arguments in LINTERS.items():
         started_at = time.monotonic()
         result = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, check=False
+            [sys.executable, *arguments], capture_output=True, encoding="utf-8", check=False
         )
         passed = result.returncode == 0
         outcome = "passed" if passed else "FAILED"

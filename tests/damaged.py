@@ -40,9 +40,9 @@ def put(path: Path, kind: str) -> None:
     path.unlink(missing_ok=True)
     if kind == "folder":
         path.mkdir()
-        (path / "content").write_text("x")
+        (path / "content").write_text("x", encoding="utf-8")
     elif kind == "file":
-        path.write_text("a file")
+        path.write_text("a file", encoding="utf-8")
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "loop":

@@ -50,7 +50,7 @@ def shapes(layers: int = 2) -> Shapes:
 def write_model(folder: Path, tensors: Mapping[str, tuple[int, ...]] | None = None) -> Path:
     """Config and weights; other ``tensors`` than those of ``CONFIG`` do not fit it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
+    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2), encoding="utf-8")
     write_weights(folder / "model.safetensors", shapes() if tensors is None else tensors)
     return folder
 
@@ -91,8 +91,10 @@ def drop_tensor(path: Path, name: str) -> None:
 def change_config(folder: Path, **values: Any) -> None:
     """Change keys of ``config.json``; ``None`` removes one."""
     file = folder / "config.json"
-    config = {**json.loads(file.read_text()), **values}
-    file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}, indent=2))
+    config = {**json.loads(file.read_text(encoding="utf-8")), **values}
+    file.write_text(
+        json.dumps({k: v for k, v in config.items() if v is not None}, indent=2), encoding="utf-8"
+    )
 
 
 def write_shards(folder: Path) -> Path:
@@ -108,7 +110,7 @@ def write_shards(folder: Path) -> Path:
     (folder / "model.safetensors").unlink()
     listed = {name: file for file, some in parts.items() for name in some}
     index = {"metadata": {"total_size": 0}, "weight_map": listed}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
 
@@ -116,7 +118,7 @@ def write_adapter(folder: Path, base: str = "someone/base") -> None:
     """The two files of a PEFT adapter."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"peft_type": "LORA", "base_model_name_or_path": base, "r": 4}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     write_weights(
         folder / "adapter_model.safetensors", {"base_model.model.x.lora_A.weight": (4, 32)}
     )

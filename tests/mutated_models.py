@@ -52,7 +52,7 @@ def private_file(place: Path) -> Path:
     """The file that does not belong to any model."""
     path = place / "private" / "tokenizer.4.0.0.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"secret": SECRET, "license": SECRET}))
+    path.write_text(json.dumps({"secret": SECRET, "license": SECRET}), encoding="utf-8")
     return path
 
 
@@ -77,13 +77,13 @@ def _remove(path: Path) -> None:
 def _changed_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text()) if path.is_file() else {}
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         config = {}
     if isinstance(config, dict):
         change(config)
         _remove(path)
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(config), encoding="utf-8")
 
 
 # ------------------------------------------------------------------ config
@@ -134,7 +134,9 @@ def bytes_of_a_text(folder: Path, place: Path, rng: random.Random) -> None:
 def deep_json(folder: Path, place: Path, rng: random.Random) -> None:
     path = folder / rng.choice(FILES[:7])
     _remove(path)
-    path.write_text(rng.choice(("[" * 200_000, '{"a":' * 100_000, "null", "[]", '""', "7")))
+    path.write_text(
+        rng.choice(("[" * 200_000, '{"a":' * 100_000, "null", "[]", '""', "7")), encoding="utf-8"
+    )
 
 
 # ------------------------------------------------------------------ weights
@@ -204,7 +206,9 @@ def index_added(folder: Path, place: Path, rng: random.Random) -> None:
     if rng.random() < 0.2:
         listed = rng.choice(_ODD)
     _remove(folder / "model.safetensors.index.json")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": listed}), encoding="utf-8"
+    )
 
 
 # ------------------------------------------------------------------ links and odd files
@@ -283,7 +287,9 @@ def names_outside(folder: Path, place: Path, rng: random.Random) -> None:
     path = folder / "tokenizer_config.json"
     _remove(path)
     keys = ("fast_tokenizer_files", "tokenizer_file", "vocab_file", "chat_template")
-    path.write_text(json.dumps({rng.choice(keys): rng.choice(([outside], outside))}))
+    path.write_text(
+        json.dumps({rng.choice(keys): rng.choice(([outside], outside))}), encoding="utf-8"
+    )
 
 
 MUTATIONS: list[Mutation] = [

@@ -31,7 +31,7 @@ class TinyTalkForCausalLM(LlamaForCausalLM):
 def make_model_with_code(folder: Path) -> Path:
     """A model folder that loads only when its code runs; running it leaves a file in the home."""
     make_tiny_model(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config |= {
         "model_type": "tinytalk",
         "architectures": ["TinyTalkForCausalLM"],
@@ -40,7 +40,7 @@ def make_model_with_code(folder: Path) -> Path:
             "AutoModelForCausalLM": "modeling_tinytalk.TinyTalkForCausalLM",
         },
     }
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "configuration_tinytalk.py").write_text(CONFIGURATION)
-    (folder / "modeling_tinytalk.py").write_text(MODELING)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "configuration_tinytalk.py").write_text(CONFIGURATION, encoding="utf-8")
+    (folder / "modeling_tinytalk.py").write_text(MODELING, encoding="utf-8")
     return folder

@@ -156,7 +156,6 @@ def test_the_window_says_in_a_sentence_that_qt_does_not_load(broken: dict[str, s
         [sys.executable, str(ROOT / "main.py")],
         env=broken,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         check=False,
     )

@@ -37,9 +37,10 @@ HANGS = (
 
 def run(folder: Path, text: str, budget: float) -> tuple[int, str]:
     """Pytest on one file, with only the plugin; returns its exit code and output."""
-    (folder / "test_it.py").write_text(text)
+    (folder / "test_it.py").write_text(text, encoding="utf-8")
     (folder / "conftest.py").write_text(
-        "import tests.slow_budget\ntests.slow_budget.measured = lambda kind: 2.0\n"
+        "import tests.slow_budget\ntests.slow_budget.measured = lambda kind: 2.0\n",
+        encoding="utf-8",
     )
     done = subprocess.run(
         [
@@ -48,7 +49,7 @@ def run(folder: Path, text: str, budget: float) -> tuple[int, str]:
         ],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     return done.returncode, done.stdout

@@ -11,12 +11,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from studio.system.children import NO_WINDOW, UTF8, end_with_us, is_closed_pipe
 
 _HOST = Path(__file__).with_name("render_host.py")
 _TIMED_OUT, _NO_MEMORY = 1, 4
@@ -67,10 +70,12 @@ class HelperProcess:
         line = ""
         self._busy.set()
         try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(request + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError as error:
+            if not is_closed_pipe(error):
+                raise
         finally:
             self._busy.clear()
         if line.endswith("\n"):
@@ -96,10 +101,11 @@ class HelperProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                text=True,
                 encoding="utf-8",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                env={**os.environ, **UTF8},
+                creationflags=NO_WINDOW,
             )
+            end_with_us(self._process)
             if WATCHED:
                 threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
         return self._process

@@ -240,7 +240,7 @@ def _bound_memory(more: int | None) -> None:
         most = resource.RLIM_INFINITY
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         if more is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
             most = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
     except (ImportError, ValueError, OSError):
@@ -252,7 +252,7 @@ def main() -> None:
     ``{"chat", "tokens", "talks", "marks", "seconds", "largest", "budget"}`` for conversations,
     ``{"names", "seconds"}`` for the names in a template."""
     _bound_memory(_MEMORY_BYTES)
-    quiet = open(os.devnull, "w")  # noqa: SIM115 - open until the end, for the watchdog
+    quiet = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end, for the watchdog
     for line in sys.stdin:
         request = json.loads(line)
         if "chat" in request:

@@ -17,6 +17,7 @@ from studio.cli.arguments import parse_arguments
 from studio.cli.terminal import safe_output
 from studio.errors import StudioError
 from studio.runs.failures import as_studio_error
+from studio.system.children import is_closed_pipe
 
 __all__ = ["main"]
 
@@ -30,7 +31,9 @@ def main(argv: Sequence[str]) -> int:
             return int(error.code or 0)
         try:
             return _obey(options)
-        except BrokenPipeError:
+        except OSError as error:
+            if not is_closed_pipe(error):
+                raise
             _close_output()
             return 3
 
@@ -42,7 +45,7 @@ def _obey(options: argparse.Namespace) -> int:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
     except Exception as error:
-        known = as_studio_error(error)
+        known = None if is_closed_pipe(error) else as_studio_error(error)
         if known is None:
             raise
         tell_error(known, as_json=bool(getattr(options, "json", False)))
@@ -52,8 +55,10 @@ def _obey(options: argparse.Namespace) -> int:
         return 3
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the command has completed, but its output was closed early
-        _close_output()
+    except OSError as error:
+        if not is_closed_pipe(error):
+            raise
+        _close_output()  # the command has completed, but its output was closed early
     return code
 
 

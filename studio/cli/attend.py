@@ -1,7 +1,7 @@
 """Follow a run in the terminal until it ends: print its events, handle Ctrl+C.
 
-The first Ctrl+C (or SIGTERM) asks for a stop and waits; the second ends the host at once. A closed
-output pipe ends the run too, as for any other program.
+The first Ctrl+C (or SIGTERM, or on Windows Ctrl+Break or a closed console) asks for a stop and waits; the second
+ends the host at once. A closed output pipe ends the run too, as for any other program.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from contextlib import contextmanager
 
 from studio.cli.report import Reporter
 from studio.events import Event
+from studio.runs.processes import stop_signals
 from studio.runs.state import RunState
 from studio.runs.watch import Watch
+from studio.system.children import is_closed_pipe
+from studio.system.windows import on_console_close
 
 BEAT_S = 0.05
 
 
 class _Interrupts:
-    """Counts Ctrl+C and SIGTERM; the loop acts on them."""
+    """Counts requests to stop; the loop acts on them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -34,8 +37,8 @@ class _Interrupts:
 @contextmanager
 def _caught() -> Iterator[_Interrupts]:
     interrupts = _Interrupts()
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.signal(name, interrupts) for name in names}
+    on_console_close(interrupts)
+    before = {name: signal.signal(name, interrupts) for name in stop_signals()}
     try:
         yield interrupts
     finally:
@@ -58,8 +61,9 @@ def attend(
             try:
                 _obey(interrupts, watch, as_json)
                 _tell_more(watch, state, reporter, as_json, quiet)
-            except BrokenPipeError:
-                _wind_up(watch)
+            except OSError as error:
+                if is_closed_pipe(error):
+                    _wind_up(watch)
                 raise
             if watch.status is None:
                 time.sleep(BEAT_S)

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bootstrap.platforms import writable
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import device, hardware, paths, torch_report
@@ -72,7 +73,7 @@ def _folder(path: Path) -> dict[str, Any]:
     while not place.exists() and place != place.parent:
         place = place.parent
     free = round(shutil.disk_usage(place).free / hardware.GIB, 2)
-    return {"path": str(path), "free_gib": free, "writable": os.access(place, os.W_OK)}
+    return {"path": str(path), "free_gib": free, "writable": writable(place)}
 
 
 def as_text(facts: dict[str, Any]) -> str:

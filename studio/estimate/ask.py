@@ -6,7 +6,6 @@ closing the generator ends the helper, which is how the window cancels it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -34,7 +33,7 @@ from studio.model.folder_files import read_json
 from studio.model.models import ends_of, local_folder, names_an_end, starter_of
 from studio.model.targets import choose, listed
 from studio.model.weight_files import weight_files
-from studio.system.children import end_child, module_command, start_child
+from studio.system.children import end_child, is_closed_pipe, module_command, start_child
 from studio.system.torch_environment import torch_variables
 
 Kind = Literal["dry run", "probe"]
@@ -193,9 +192,12 @@ def _follow(
 ) -> Generator[str, None, Mapping[str, Any] | None]:
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # its exit status gives the reason
+    try:
         json.dump(asked, process.stdin)
         process.stdin.close()
+    except OSError as error:
+        if not is_closed_pipe(error):  # its exit status gives the reason
+            raise
     for line in process.stdout:
         try:
             message = json.loads(line)

@@ -25,7 +25,7 @@ from studio.estimate.activations import (
     moment_gradients,
     unkept_noise,
 )
-from studio.estimate.optimizers import state_bytes
+from studio.estimate.optimizers import states as states_of
 from studio.estimate.trainable import Counted, Target
 from studio.model.shapes import Shape
 
@@ -96,14 +96,14 @@ def memory(
     and a gradient of the embedding's size. ``fragments``: freed blocks are not reused completely
     (``Machine.fragments``)."""
     trained = counted.trainable
-    state = state_bytes(optimizer, mode.device)
+    state = None if trained is None else states_of(optimizer, mode.device, trained, counted.small)
     if trained is None or state is None:
         return None
     weights, constants = _weights(shape, mode)
     width = mode.weights if mode.full else mode.adapter
     adapter = 0 if mode.full else mode.adapter * (counted.adapter or 0) + _own(counted, mode)
     gradients = width * trained
-    states = int(state * trained * (width / 4 if mode.full else 1))
+    states = int(state * (width / 4 if mode.full else 1))
     used = _activations(shape, counted, mode, batch)
     kept, workspace, logits = used.kept, used.workspace, used.logits
     head = width * counted.head

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.kept import KEPT, NOTHING, Kept, Settings
+from studio.estimate.optimizers import PAGED_FROM
 from studio.model.layer_names import taker
 from studio.model.layers import LinearModule
 from studio.model.shapes import Linear, Shape
@@ -40,6 +41,19 @@ class Counted:
     tokens: int = 0
     first_layer: int = 0
     head: int = 0
+
+    @property
+    def small(self) -> int:
+        """Trained parameters in tensors below ``PAGED_FROM`` numbers: of LoRA's A and B, and, for other
+        methods, all of an adapter that has less in a layer. Vectors of the model are neglected."""
+        if any(t.kept.factors is not None for t in self.targets):
+            each = (self.adapter or 0) // len(self.targets)
+            return (self.adapter or 0) if each < PAGED_FROM else 0
+        widths = (
+            (t.rank, w) for t in self.targets for w in (t.linear.width_in, t.linear.width_out)
+        )
+        found = sum(r * w for r, w in widths if r * w < PAGED_FROM)
+        return min(found, self.adapter or 0)
 
     @property
     def trainable(self) -> int | None:

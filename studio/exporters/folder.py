@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bootstrap.platforms import writable
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.system import busy_files
@@ -71,7 +71,7 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
         place = place.parent
     if not place.is_dir():
         return f"{folder} cannot be created, because {place} is a file", other, "file_in_the_way"
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not writable(place):
         return f"{folder} cannot be created, because {place} is not writable", other, "not_writable"
     return None
 

@@ -45,7 +45,8 @@ def _name_base(path: Path, value: AdapterValue) -> None:
     config["base_model_name_or_path"] = base_name(base) or base.path
     if base_name(base) is None:
         config["revision"] = None
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # PEFT reads it in the encoding of the locale: only ASCII is the same in all of them.
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _kind(value: Exportable) -> str:

@@ -29,8 +29,8 @@ class BaseModelSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
         "Precision",
-        "Auto uses bfloat16 where the hardware supports it efficiently, otherwise float32. "
-        "float32 needs twice the memory of bfloat16.",
+        "Auto uses bfloat16 where the hardware computes in it, float16 with loss scaling on older GPUs, and "
+        "float32 on other CPUs. float32 needs twice the memory of the others.",
         choice_labels={
             "auto": "Auto",
             "float32": "float32 (exact)",

@@ -732,8 +732,19 @@ class TrainSettings(Settings):
     seed: int = setting(
         0,
         "Seed",
-        "Random seed. The same seed on the same machine gives the same run.",
+        "Random seed. On a CPU the same seed gives the same run on the same machine; on a GPU the losses differ in "
+        "the last digits unless “Repeatable on a GPU” is on.",
         group="Reproducibility",
         ge=0,
         le=2**31 - 1,
+    )
+    repeatable: bool = setting(
+        False,
+        "Repeatable on a GPU",
+        "Use only deterministic kernels, so that the same seed gives the same run on the same GPU with the same "
+        "versions. Slower, mostly in the backward pass of attention; an operation without such a kernel ends "
+        "the run. Kernels of quantized models are not checked. No effect on a CPU, where runs can be repeated "
+        "anyway.",
+        group="Reproducibility",
+        advanced=True,
     )

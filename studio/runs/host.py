@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import psutil
 
+from bootstrap import in_use
 from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
@@ -37,8 +38,9 @@ from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.shown_text import short
-from studio.system import device, hardware
+from studio.system import device, hardware, windows
 from studio.system.atomic import write_atomic
+from studio.system.children import UTF8
 from studio.system.paths import is_utf8
 from studio.system.settings import load_settings
 from studio.system.stored_json import open_for_appending
@@ -114,7 +116,8 @@ def _environment(folder: RunFolder) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
     path = os.pathsep.join(dict.fromkeys(places))
-    return {**os.environ, "PYTHONPATH": path, processes.MARK: processes.mark(folder.path)}
+    own = {"PYTHONPATH": path, processes.MARK: processes.mark(folder.path)}
+    return {**os.environ, **UTF8, **own}
 
 
 def host_of(folder: RunFolder) -> tuple[int, float] | None:
@@ -174,9 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settle(folder: RunFolder, control: Control) -> None:
-    """Session, mark, priority, signals and output."""
+    """Session, mark, priority, signals and output; on Windows its helpers end with it."""
     os.environ[processes.MARK] = processes.mark(folder.path)
     processes.lead_session()
+    windows.Job().add()
     processes.be_kind()
     processes.adopt_orphans()
     log = open_for_appending(folder.log_path)
@@ -186,12 +190,19 @@ def _settle(folder: RunFolder, control: Control) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for name in (signal.SIGTERM, signal.SIGINT):
+    stop_on_signals(control)
+
+
+def stop_on_signals(control: Control) -> None:
+    """Stop with a checkpoint when the process is asked to end."""
+    for name in processes.stop_signals():
         signal.signal(name, lambda *_: control.request("stop"))
+    windows.on_console_close(lambda: control.request("stop"))
 
 
 def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core: bool) -> int:
     """With the lock held: set up, execute, clean up."""
+    in_use.hold(f"the run {folder.id}")
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
         processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from studio.system import windows
+
 MARK = "LORA_STUDIO_RUN"
 """Environment variable of a host and its helpers; see ``mark``."""
 
@@ -28,6 +30,12 @@ _SAME_S = 1.0
 def mark(run: Path) -> str:
     """The value of ``MARK`` for the processes of the run in this folder."""
     return str(run.resolve())
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end; SIGBREAK is Ctrl+Break on Windows."""
+    names = ("SIGTERM", "SIGINT", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def adopt_orphans() -> None:
@@ -129,12 +137,13 @@ def is_alive(pid: int, created: float) -> bool:
 
 
 def be_kind() -> None:
-    """Lower this process's priority a little, so that the desktop stays responsive."""
-    with contextlib.suppress(psutil.Error, OSError):
-        if sys.platform == "win32":
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-        else:
-            os.nice(5)
+    """Lower this process's priority a little, so that the desktop stays responsive. Not on Windows, where a process
+    of a lower priority class runs on the efficient cores of a hybrid processor only: there it asks for all cores."""
+    if sys.platform == "win32":
+        windows.use_all_cores()
+        return
+    with contextlib.suppress(OSError):
+        os.nice(5)
 
 
 def lead_session() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -18,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from studio.system.disk import windows_code
 
 T = TypeVar("T")
 
@@ -29,15 +30,11 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _BUSY = {5, 32, 33, 145, 303, 1224}
 """Access denied (also while a deleted file is still open), sharing and lock violation, folder not empty because a
 deleted file is still open, delete pending, mapped file."""
-_NUMBER = re.compile(r"os error (\d+)")
 
 
 def is_busy(error: BaseException) -> bool:
     """Whether Windows refused because a file is in use; libraries written in Rust say so only in their text."""
-    number = getattr(error, "winerror", None)
-    if number is None and sys.platform == "win32" and (found := _NUMBER.search(str(error)[:2000])):
-        number = int(found.group(1))
-    return number in _BUSY
+    return windows_code(error) in _BUSY
 
 
 def patiently(call: Callable[[], T], patience_s: float | None = None) -> T:

@@ -6,16 +6,22 @@ open a console window on Windows, and must be gone when its user is.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import studio
+from studio.system.windows import Job
 
 NO_WINDOW = int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
+UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""The environment in which Python reads and writes UTF-8, whatever the code page of the system, and in which no
+printed character is an error."""
 
 
 def module_command(module: str) -> list[str]:
@@ -33,9 +39,27 @@ def child_environment(more: Mapping[str, str]) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
+        **UTF8,
         **more,
     }
+
+
+def end_with_us(process: subprocess.Popen[Any]) -> None:
+    """Windows: end the process when this one ends, however that happens."""
+    _our_job().add(process)
+
+
+@lru_cache(maxsize=1)
+def _our_job() -> Job:
+    return Job()
+
+
+def is_closed_pipe(error: BaseException) -> bool:
+    """Whether the other end of a pipe has been closed, which Windows reports as an invalid argument."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    invalid = isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    return sys.platform == "win32" and invalid
 
 
 def start_child(
@@ -47,7 +71,7 @@ def start_child(
 ) -> subprocess.Popen[str]:
     """Start a child whose standard output is read in lines; ``errors`` takes its standard error,
     ``asked`` gives it a standard input, ``environment`` is added to ours."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         list(command),
         stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -57,6 +81,8 @@ def start_child(
         env=child_environment(environment or {}),
         creationflags=NO_WINDOW,
     )
+    end_with_us(process)
+    return process
 
 
 def end_child(process: subprocess.Popen[str], grace_s: float) -> None:

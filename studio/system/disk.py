@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,40 @@ from pathlib import Path
 from studio.errors import Stopped, StudioError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+_FULL_WORDS = ("No space left", "File too large", "Disk quota", "not enough space on the disk")
+_NUMBER = re.compile(r"(os error|[Ee]rrno|WinError|Windows error) (\d+)")
+_WINDOWS = {
+    2: "ENOENT",
+    3: "ENOENT",
+    5: "EACCES",
+    8: "ENOMEM",
+    14: "ENOMEM",
+    19: "EROFS",
+    21: "ENODEV",  # the device is not ready
+    23: "EIO",  # cyclic redundancy check
+    32: "EBUSY",
+    33: "EBUSY",
+    39: "ENOSPC",
+    53: "ENOTCONN",  # the network path was not found
+    55: "ENODEV",
+    59: "ENOTCONN",  # an unexpected network error
+    64: "ENOTCONN",  # the network name is no longer available
+    67: "ENOTCONN",
+    80: "EEXIST",
+    112: "ENOSPC",
+    121: "ETIMEDOUT",
+    123: "EINVAL",  # the syntax of the name is incorrect
+    145: "ENOTEMPTY",
+    183: "EEXIST",
+    206: "ENAMETOOLONG",
+    303: "EBUSY",  # the file is about to be deleted
+    1117: "EIO",
+    1224: "EBUSY",  # a part of the file is mapped
+    1295: "EDQUOT",
+    1455: "ENOMEM",  # the paging file is too small
+}
+"""Error codes of Windows, which libraries report in their texts and Python as ``winerror``, by the POSIX name. Python
+itself translates some of them less exactly: 32 to EACCES, 39 and 1224 to EINVAL."""
 FREE_SPACE = "Free some space, or choose a folder on another disk."
 _PERMISSIONS = "Change its permissions, or choose another location."
 _CONNECTION = "Check that the disk or network folder is connected, then try again."
@@ -114,11 +148,27 @@ def disk_error(
 
 
 def number_of(error: BaseException) -> int | None:
-    """The number of an error of the system; libraries written in Rust or C++ say it only in their text."""
+    """The POSIX number of an error of the system; libraries written in Rust or C++ say it only in their text."""
+    code = windows_code(error)
+    if code in _WINDOWS:
+        return getattr(errno, _WINDOWS[code], None)
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    found = _NUMBER.search(str(error)[:2000]) if code is None else None
+    return int(found.group(2)) if found else None
+
+
+def windows_code(error: BaseException) -> int | None:
+    """The code of an error of Windows, which Python has as ``winerror`` and other libraries have in their text."""
+    code = getattr(error, "winerror", None)
+    if code is not None or (isinstance(error, OSError) and error.errno is not None):
+        return code
     found = _NUMBER.search(str(error)[:2000])
-    return int(found.group(1)) if found else None
+    if found is None:
+        return None
+    names_windows = found.group(1).startswith("Win")
+    is_code = names_windows or (found.group(1) == "os error" and sys.platform == "win32")
+    return int(found.group(2)) if is_code else None
 
 
 def what_to_do(error: BaseException) -> str:
@@ -133,9 +183,7 @@ def is_severe(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error means that no more bytes fit; Rust libraries say so only in their text."""
-    return number_of(error) in _FULL or any(
-        words in str(error) for words in ("No space left", "File too large", "Disk quota")
-    )
+    return number_of(error) in _FULL or any(words in str(error) for words in _FULL_WORDS)
 
 
 def free_bytes(folder: Path) -> int | None:

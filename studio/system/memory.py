@@ -15,6 +15,7 @@ from functools import lru_cache
 import psutil
 
 from studio.errors import Stopped, StudioError
+from studio.system.disk import number_of
 
 GIB = 2**30
 HEADROOM = 1.2
@@ -60,7 +61,7 @@ def _reports_it(error: BaseException) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+    if number_of(error) == errno.ENOMEM:
         return True
     said = str(error).lower() if names.intersection(_SPEAKING) else ""
     return any(words in said for words in _WORDS)

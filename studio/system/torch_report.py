@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.system import hardware, paths
-from studio.system.children import NO_WINDOW, child_environment, module_command
+from studio.system.children import NO_WINDOW, child_environment, end_with_us, module_command
 from studio.system.stored_json import parse, read_regular
 
 MODULE = "studio.system.torch_report"
@@ -292,6 +292,7 @@ def _run() -> TorchReport | None:
         )
     except OSError as error:
         return TorchReport(error=f"no process can be started: {error}")
+    end_with_us(child)
     _children.append(child)
     try:
         out, errors = child.communicate(timeout=TIMEOUT_S)

@@ -83,7 +83,7 @@ def test_another_import_is_found(source: str) -> None:
 def test_the_public_interface_loads_no_torch() -> None:
     code = "import sys, studio.api as a; print('torch' in sys.modules, all(map(a.__dict__.get, a.__all__)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True
     )
     assert done.stdout.split() == ["False", "True"]
 
@@ -96,7 +96,9 @@ def test_all_samples_work_in_one_run(tmp_path: Path) -> None:
         (site / f"{name}.py").write_text(source, encoding="utf-8")
     make_tiny_model(tmp_path / "model")
     rows = [{"riddle": f"What is {i} + 1?", "solution": str(i + 1)} for i in range(24)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+    )
     events = run(tmp_path, site)
     assert events[-1]["status"] == "completed"
     saved = {Path(e["path"]).name: e for e in events if e["event"] == "ArtifactSaved"}
@@ -142,7 +144,7 @@ def run(folder: Path, site: Path) -> list[dict[str, object]]:
         + ["--runs", str(folder / "runs"), "--json"],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=110,
         check=False,
     )

@@ -77,7 +77,7 @@ def imported_by(modules: list[str]) -> set[str]:
         [sys.executable, "-c", script],
         input=json.dumps(modules),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         check=False,
     )

@@ -62,7 +62,7 @@ def studio(environment: dict[str, str], *arguments: str) -> subprocess.Completed
         [sys.executable, str(ROOT / "main.py"), *arguments],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=110,
         check=False,
     )
@@ -79,7 +79,8 @@ def test_the_node_runs_in_the_run_host(outside: dict[str, str], tmp_path: Path) 
     project = tmp_path / "words.studio"
     node = {"id": "count", "type": "word_count", "settings": {"text": "three little words"}}
     project.write_text(
-        json.dumps({"format": "lora-studio", "version": 2, "nodes": [node], "wires": []})
+        json.dumps({"format": "lora-studio", "version": 2, "nodes": [node], "wires": []}),
+        encoding="utf-8",
     )
     ran = studio(outside, "run", str(project), "--runs", str(tmp_path / "runs"), "--json")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -94,8 +95,8 @@ def test_without_the_package_the_node_is_named_as_missing(tmp_path: Path) -> Non
     project = tmp_path / "words.studio"
     node = {"id": "count", "type": "word_count", "settings": {"text": "x", "later": 1}}
     text = json.dumps({"format": "lora-studio", "version": 2, "nodes": [node], "wires": []})
-    project.write_text(text)
+    project.write_text(text, encoding="utf-8")
     checked = studio(dict(os.environ), "check", str(project))
     assert checked.returncode == 2
     assert "“word_count”" in checked.stdout + checked.stderr
-    assert project.read_text() == text
+    assert project.read_text(encoding="utf-8") == text

@@ -187,7 +187,10 @@ def with_sources(registry: Registry, node: NodeType) -> Graph:
 def rows(tmp_path: Path) -> Path:
     """A file that a node may read."""
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(f'{{"prompt": "say {i}", "completion": "{i}"}}\n' for i in range(20)))
+    path.write_text(
+        "".join(f'{{"prompt": "say {i}", "completion": "{i}"}}\n' for i in range(20)),
+        encoding="utf-8",
+    )
     return path
 
 

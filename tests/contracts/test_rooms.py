@@ -139,7 +139,9 @@ def test_a_cycle_inside_a_room_is_found(tmp_path: Path) -> None:
     (found,) = cycles_inside(tmp_path)
     assert found == {"studio.a.one", "studio.a.two", "studio.a.three"}
     assert not says_why(tmp_path, found)
-    (tmp_path / "studio/a/two.py").write_text("# Import cycle: x\nfrom studio.a import three\n")
+    (tmp_path / "studio/a/two.py").write_text(
+        "# Import cycle: x\nfrom studio.a import three\n", encoding="utf-8"
+    )
     assert says_why(tmp_path, found)
 
 

@@ -56,7 +56,7 @@ def studio(*arguments: object, timeout: float = WAIT_S, **environment: str) -> R
         env={**os.environ, **environment},
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=timeout,
         check=False,
     )
@@ -71,7 +71,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 

@@ -29,7 +29,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 
 def empty_rows(project: Path) -> None:
-    (project.parent / "rows.jsonl").write_text("")
+    (project.parent / "rows.jsonl").write_text("", encoding="utf-8")
 
 
 def missing_rows(project: Path) -> None:
@@ -38,14 +38,16 @@ def missing_rows(project: Path) -> None:
 
 def corrupt_row(project: Path) -> None:
     path = project.parent / "rows.jsonl"
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines[6] = lines[6][:-9]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def missing_column(project: Path) -> None:
     rows = [{"instruction": f"say {i}", "answer": str(i)} for i in range(20)]
-    (project.parent / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (project.parent / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+    )
     edit(project, lambda d: d["nodes"][0]["settings"].update(format="messages"))
 
 
@@ -67,7 +69,7 @@ def unconnected(project: Path) -> None:
 
 
 def unreadable(project: Path) -> None:
-    project.write_text('{"format": "lora-studio",\n "version": 1,\n "nodes": [}')
+    project.write_text('{"format": "lora-studio",\n "version": 1,\n "nodes": [}', encoding="utf-8")
 
 
 def newer(project: Path) -> None:
@@ -106,9 +108,9 @@ def test_check_names_the_place(damage: Callable[[Path], None], model: Path, tmp_
 
 def test_a_corrupt_line_far_down_is_named_by_its_true_line(model: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", 30_000)
-    lines = rows.read_text().splitlines()
+    lines = rows.read_text(encoding="utf-8").splitlines()
     lines[27_154] = "{not json"
-    rows.write_text("\n".join(lines))
+    rows.write_text("\n".join(lines), encoding="utf-8")
     project = write_project(tmp_path / "talk.studio", model, rows)
     ran = studio("run", project, "--runs", tmp_path / "runs", "--json")
     assert ran.code == 1, ran.out[-500:] + ran.err[-500:]

@@ -217,7 +217,9 @@ def test_no_node_variant_or_setting_is_gone_or_has_another_default(place: Path) 
 
 def test_no_command_or_option_is_gone(place: Path) -> None:
     helped = studio("--help").out
-    for command, options in json.loads((place / "commands.json").read_text()).items():
+    for command, options in json.loads(
+        (place / "commands.json").read_text(encoding="utf-8")
+    ).items():
         assert f"main.py {command}" in helped
         result = studio(command, "--help").out.split()
         offered = {word.strip("[],.") for word in result}

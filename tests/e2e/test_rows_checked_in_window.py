@@ -34,7 +34,8 @@ def project(folder: Path, name: str = "rows.jsonl") -> Path:
     path.write_text(
         json.dumps(
             {"format": "lora-studio", "version": 2, "name": "t", "nodes": [data], "wires": []}
-        )
+        ),
+        encoding="utf-8",
     )
     return path
 

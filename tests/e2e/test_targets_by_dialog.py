@@ -116,7 +116,7 @@ def test_chosen_by_dialog_is_what_is_trained(
     adapted = describe(context, model_value(tmp_path / "model").to_json(), chosen)
     inputs = {"dataset": dataset_value(tmp_path / "data", 12).to_json(), "model": adapted.to_json()}
     value = train_adapter(context, inputs, settings_of(max_steps=2))
-    config = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    config = json.loads((Path(value.path) / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["modules_to_save"] == ["lm_head"]
     saved = _shapes(Path(value.path))
     layer = "base_model.model.model.layers.1."

@@ -181,7 +181,9 @@ def test_finish_ends_the_training_and_completes_the_run(place: Path, tmp_path: P
         assert "Merged model" in finished.out
         follower.communicate(timeout=WAIT_S)
         assert follower.returncode == 0
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     (ended,) = [e for e in events if e["event"] == "EarlyStopped"]
     assert ended["step"] < 400
     saved = {e["kind"] for e in events if e["event"] == "ArtifactSaved"}

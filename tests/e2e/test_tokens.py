@@ -74,7 +74,7 @@ def test_json_is_what_a_training_gets_and_the_terminal_needs_no_torch(
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
         timeout=120,
@@ -182,7 +182,9 @@ def test_several_trainings_and_none(place: Path) -> None:
     ]
     two = place / "two.studio"
     nodes = [*project["nodes"], again]
-    two.write_text(json.dumps({**project, "nodes": nodes, "wires": project["wires"] + wires}))
+    two.write_text(
+        json.dumps({**project, "nodes": nodes, "wires": project["wires"] + wires}), encoding="utf-8"
+    )
     done = studio("tokens", two)
     assert (done.code, done.out) == (2, "")
     assert "The project has 2 Train nodes: train, second. Select one with --node." in done.err
@@ -190,7 +192,9 @@ def test_several_trainings_and_none(place: Path) -> None:
     (row,) = done.events
     assert row["labels"] == row["input_ids"]
     none = place / "none.studio"
-    none.write_text(json.dumps({**project, "nodes": project["nodes"][:2], "wires": []}))
+    none.write_text(
+        json.dumps({**project, "nodes": project["nodes"][:2], "wires": []}), encoding="utf-8"
+    )
     done = studio("tokens", none)
     assert done.code == 2
     assert "The project has no Train node" in done.err

@@ -78,7 +78,7 @@ def test_the_main_job(open_window: Open, qtbot: QtBot, tmp_path: Path, monkeypat
     assert points(session, "loss", "eval_loss") >= 2
 
     saved = {a["kind"]: Path(a["path"]) for a in session.runs.shown.state.artifacts}
-    config = json.loads((saved["adapter"] / "adapter_config.json").read_text())
+    config = json.loads((saved["adapter"] / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["r"] == 8
     assert (saved["merged_model"] / "model.safetensors").stat().st_size > 100_000_000
     session.window.show_tab(2)

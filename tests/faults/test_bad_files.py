@@ -119,11 +119,13 @@ def unreadable(path: Path) -> None:
 
 
 def page(path: Path) -> None:
-    path.write_text("<!DOCTYPE html>\n<html><body>404</body></html>\n")
+    path.write_text("<!DOCTYPE html>\n<html><body>404</body></html>\n", encoding="utf-8")
 
 
 def pointer(path: Path) -> None:
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    path.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", encoding="utf-8"
+    )
 
 
 def loop(path: Path) -> None:

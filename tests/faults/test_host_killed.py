@@ -106,7 +106,10 @@ def test_a_killed_follower_leaves_the_run_going(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     wait_until(
-        lambda: any('"Metric"' in p.read_text() for p in tmp_path.glob("runs/*/events.jsonl"))
+        lambda: any(
+            '"Metric"' in p.read_text(encoding="utf-8")
+            for p in tmp_path.glob("runs/*/events.jsonl")
+        )
     )
     os.killpg(follower.pid, signal.SIGKILL)
     follower.wait()
@@ -116,7 +119,10 @@ def test_a_killed_follower_leaves_the_run_going(tmp_path: Path) -> None:
     attached = Watch(run)
     events = follow(attached)
     assert attached.status == "completed"
-    assert json.loads(run.events_path.read_text().splitlines()[-1])["status"] == "completed"
+    assert (
+        json.loads(run.events_path.read_text(encoding="utf-8").splitlines()[-1])["status"]
+        == "completed"
+    )
     assert len([e for e in events if e.name == "Metric"]) == 40
 
 
@@ -124,7 +130,7 @@ def test_a_run_is_never_resumed_into_its_own_half_results(tmp_path: Path) -> Non
     run = toy_runs.folder(tmp_path)
     staging = run.staging("block")
     staging.mkdir(parents=True)
-    (staging / "half.bin").write_text("from a power cut")
+    (staging / "half.bin").write_text("from a power cut", encoding="utf-8")
     watch = start(run)
     follow(watch)
     assert watch.status == "completed"

@@ -60,7 +60,7 @@ def test_stop(stopped: dict[str, dict], how: str) -> None:
     run = result["run"]
     assert result["status"] == "stopped"
     assert result["code"] is not None, "the host is still there"
-    overdue = "did not stop in time" in run.log_path.read_text()
+    overdue = "did not stop in time" in run.log_path.read_text(encoding="utf-8")
     if how == "check":  # it looks at the stop request
         assert (result["code"], overdue) == (STOPPED, False)
     else:  # by the host's watcher or, where that gets no processor, from outside

@@ -124,7 +124,7 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
     ran = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "check", str(path), "--json"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=WAIT_S,
         check=False,
     )
@@ -134,8 +134,8 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
 
 
 def test_a_second_file_in_another_format_is_told_before_the_run(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3)
-    (tmp_path / "b.jsonl").write_text('{"text": "c"}\n' * 3)
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3, encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"text": "c"}\n' * 3, encoding="utf-8")
     look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
     held_out = DatasetSettings(source="a.jsonl", split_mode="file", validation_source="b.jsonl")
     for settings in (DatasetSettings(source="a.jsonl; b.jsonl"), held_out):

@@ -36,7 +36,7 @@ def test_a_daemon_with_the_number_of_a_dead_host_lives_on(tmp_path: Path) -> Non
     try:
         assert os.getsid(daemon) == session
         run = toy_runs.folder(tmp_path)
-        run.host_path.write_text(json.dumps({"pid": session, "created": 1.0}))
+        run.host_path.write_text(json.dumps({"pid": session, "created": 1.0}), encoding="utf-8")
         follow(start(run))
         assert finished(run) == ["completed"]
         assert psutil.pid_exists(daemon)

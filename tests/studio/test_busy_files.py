@@ -57,7 +57,7 @@ def test_a_text_file_is_replaced_when_it_is_released(
     scanner = Scanner(monkeypatch, 3, number)
     scanner.holds(os, "replace")
     write_atomic(file, "new")
-    assert (file.read_text(), scanner.calls) == ("new", 4)
+    assert (file.read_text(encoding="utf-8"), scanner.calls) == ("new", 4)
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
@@ -133,15 +133,15 @@ def test_an_earlier_result_in_use_does_not_stop_a_step(
     staging, final = tmp_path / ".staging-a", tmp_path / "a-1"
     for folder in (staging, final):
         folder.mkdir()
-        (folder / "file").write_text(folder.name)
+        (folder / "file").write_text(folder.name, encoding="utf-8")
     Scanner(monkeypatch, 10**9).holds(os, "rename", "a-1")
     place = execute._put_in_place(staging, final)
     assert place != final
-    assert (place / "file").read_text() == ".staging-a"
+    assert (place / "file").read_text(encoding="utf-8") == ".staging-a"
 
 
 def write(folder: Path) -> None:
-    (folder / "weights").write_text("1")
+    (folder / "weights").write_text("1", encoding="utf-8")
 
 
 def test_a_checkpoint_is_committed_and_the_old_one_removed_when_released(
@@ -175,7 +175,7 @@ def test_remains_that_cannot_be_removed_stop_nothing(
     held = tmp_path / "checkpoints" / "staging-step-000001" / "held"
     held.parent.mkdir(parents=True)
     monkeypatch.setattr(busy_files, "TIDY_PATIENCE_S", 0.0)
-    with windows_files(tmp_path) as files, held.open("w"):
+    with windows_files(tmp_path) as files, held.open("w", encoding="utf-8"):
         done = checkpoint.commit(tmp_path / "checkpoints", 1, "a", write, 1)
     assert files.refused
     assert {p.name for p in done.path.iterdir()} == {"manifest.json", "weights"}

@@ -77,7 +77,7 @@ def test_damaged_caches_are_not_used(tmp_path: Path, home: Path, reader: str) ->
     path = home / name
     for text in CONTENTS:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         assert not read(tmp_path), text[:80]
 
 

@@ -42,7 +42,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [_chat(f"say {n}", f"it is {n}") for n in range(40)]
     rows[24]["messages"].append({"role": "user", "content": "and then?"})
     rows[32] = rows[2]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+    )
     return write_project(folder / "talk.studio", "model", folder / "rows.jsonl")
 
 
@@ -114,7 +116,7 @@ def test_a_report_lets_others_in_and_can_be_cancelled(
     client: DataClient, project: Path, tmp_path: Path
 ) -> None:
     lines = (json.dumps(_chat(f"say {n}", "words " * 40)) for n in range(20_000))
-    (tmp_path / "many.jsonl").write_text("\n".join(lines))
+    (tmp_path / "many.jsonl").write_text("\n".join(lines), encoding="utf-8")
     graph = set_setting(load_project(project), "data", "source", str(tmp_path / "many.jsonl"))
     request, _ = token_request(graph, load_registry(), project.parent)
     assert request is not None
@@ -169,7 +171,7 @@ def test_rows_for_another_objective_are_shown_although_they_block_a_run(
     client: DataClient, project: Path, tmp_path: Path
 ) -> None:
     pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
-    (tmp_path / "pairs.jsonl").write_text((json.dumps(pair) + "\n") * 5)
+    (tmp_path / "pairs.jsonl").write_text((json.dumps(pair) + "\n") * 5, encoding="utf-8")
     other = write_project(tmp_path / "p.studio", project.parent / "model", tmp_path / "pairs.jsonl")
     found = find_problems(load_project(other), load_registry(), tmp_path)
     assert "wrong_shape" in [p.code for p in found if p.blocks]
@@ -180,7 +182,7 @@ def test_rows_for_another_objective_are_shown_although_they_block_a_run(
 
 def test_a_preview_needs_no_model(client: DataClient, tmp_path: Path) -> None:
     lines = ['{"question": "a?", "answer": "b"}', "{oops", '{"question": "c?", "answer": "d"}']
-    (tmp_path / "qa.jsonl").write_text("\n".join(lines))
+    (tmp_path / "qa.jsonl").write_text("\n".join(lines), encoding="utf-8")
     reply = last(
         client, "preview", settings={"source": "qa.jsonl"}, project_dir=str(tmp_path), limit=5
     )
@@ -238,7 +240,7 @@ def test_close_ends_the_host(project: Path) -> None:
 
 
 def test_the_host_ends_with_its_asker(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "asked.json").write_text(json.dumps(asked(project)))
+    (tmp_path / "asked.json").write_text(json.dumps(asked(project)), encoding="utf-8")
     script = (
         "import json, sys, time; from studio.preview.client import DataClient\n"
         "client = DataClient(); *_, reply = client.replies('open', **json.load(open(sys.argv[1])))\n"
@@ -247,7 +249,7 @@ def test_the_host_ends_with_its_asker(project: Path, tmp_path: Path) -> None:
     asker = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "asked.json")],
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
     )
     assert asker.stdout is not None

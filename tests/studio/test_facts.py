@@ -16,8 +16,8 @@ from tests.tiny import make_tiny_model
 def test_a_folder_tells_its_facts(tmp_path: Path) -> None:
     """As its config and its weights say."""
     folder = make_tiny_model(tmp_path / "tiny")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n", encoding="utf-8")
     facts = model_facts(str(folder), tmp_path)
     assert facts is not None
     assert facts.layers == config["num_hidden_layers"]
@@ -34,13 +34,15 @@ def test_a_folder_tells_its_facts(tmp_path: Path) -> None:
 def test_a_config_alone_tells_the_parameters(tmp_path: Path) -> None:
     """Where no weights are: by the architecture, where it is known."""
     config, _ = ARCHITECTURES["Llama-3-8B"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     facts = folder_facts(tmp_path)
     assert facts is not None
     assert facts.parameters == 8_030_261_248
     assert facts.bytes_on_disk is None
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "unheard-of"}')
+    (tmp_path / "other" / "config.json").write_text(
+        '{"model_type": "unheard-of"}', encoding="utf-8"
+    )
     unknown = folder_facts(tmp_path / "other")
     assert unknown is not None
     assert unknown.parameters is None
@@ -60,7 +62,7 @@ def test_what_is_not_here_has_no_facts(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert model_facts("someone/never-fetched", tmp_path) is None
     assert folder_facts(tmp_path / "empty") is None
-    (tmp_path / "empty" / "config.json").write_text("[1]")
+    (tmp_path / "empty" / "config.json").write_text("[1]", encoding="utf-8")
     assert folder_facts(tmp_path / "empty") is None
 
 
@@ -68,7 +70,7 @@ def test_a_model_that_sees_tells_its_text_part(tmp_path: Path) -> None:
     """The language model's figures, not the tower's; parameters are unknown without weights."""
     text = {"num_hidden_layers": 26, "hidden_size": 1152, "max_position_embeddings": 32768}
     config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     facts = folder_facts(tmp_path)
     assert facts is not None
     assert (facts.layers, facts.hidden, facts.context, facts.parameters) == (26, 1152, 32768, None)

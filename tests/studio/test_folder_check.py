@@ -93,9 +93,14 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no data": (lambda p: _cut(p, 8 + len(json.dumps(read_header(p)[0]))), "is truncated"),
     "last byte": (lambda p: _cut(p, p.stat().st_size - 1), "is truncated"),
     "more data": (lambda p: p.write_bytes(p.read_bytes() + bytes(9)), "9 bytes more than"),
-    "a page": (lambda p: p.write_text("<html>404</html>" * 40), "is not a safetensors file"),
+    "a page": (
+        lambda p: p.write_text("<html>404</html>" * 40, encoding="utf-8"),
+        "is not a safetensors file",
+    ),
     "a pointer": (
-        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        lambda p: p.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", encoding="utf-8"
+        ),
         "is not a safetensors file",
     ),
     "zeros": (lambda p: p.write_bytes(bytes(5000)), "is not a safetensors file"),
@@ -156,9 +161,9 @@ INDEXES: dict[str, tuple[Change, str]] = {
 def test_a_wrong_index_is_named(damage: str, tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "model")
     change, words = INDEXES[damage]
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     change(index)
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     assert words in only(folder).sentence
     assert problems("./model", tmp_path) in (["bad_weights model"], ["missing_tensors model"])
 
@@ -169,7 +174,7 @@ def test_a_missing_or_truncated_shard_is_named(tmp_path: Path) -> None:
     assert only(folder).sentence.startswith(f"{FIRST} is truncated")
     (folder / FIRST).unlink()
     assert only(folder).sentence == f"{FIRST} is missing."
-    (folder / INDEX).write_text("{")
+    (folder / INDEX).write_text("{", encoding="utf-8")
     assert "cannot be read" in only(folder).sentence
 
 
@@ -274,7 +279,7 @@ def test_impossible_values_are_named(values: dict[str, Any], tmp_path: Path) -> 
 )
 def test_a_config_without_a_json_object(text: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text(text, encoding="utf-8")
     assert only(folder).sentence.startswith("config.json cannot be read")
     assert model_facts("./model", tmp_path) is None
     (folder / "config.json").write_bytes(b"\xff\xfe\x00{")
@@ -305,7 +310,7 @@ def test_models_that_a_run_would_refuse(values: dict[str, Any], words: str, tmp_
     change_config(folder, **values)
     file = folder / "config.json"
     if values.get("model_type", "") is None:
-        assert "model_type" not in file.read_text()
+        assert "model_type" not in file.read_text(encoding="utf-8")
     fault = only(folder)
     assert words in fault.sentence
     assert "\x1b" not in fault.sentence
@@ -338,7 +343,9 @@ def outside(tmp_path: Path) -> Path:
     """A file that does not belong to the model."""
     path = tmp_path / "private" / "secret.json"
     path.parent.mkdir()
-    path.write_text('---\nlicense: secret-licence\n---\n{"secret": "do not export"}')
+    path.write_text(
+        '---\nlicense: secret-licence\n---\n{"secret": "do not export"}', encoding="utf-8"
+    )
     return path
 
 
@@ -423,7 +430,7 @@ def test_a_layout_that_only_looks_like_the_cache(tmp_path: Path, outside: Path) 
     assert only(snapshot).code == "link_outside"
     (repository / "blobs").unlink()
     (repository / "blobs").mkdir()
-    (repository / "blobs" / "secret.json").write_text("x")
+    (repository / "blobs" / "secret.json").write_text("x", encoding="utf-8")
     assert folder_faults(snapshot) == ()
     shots = snapshot.parent.rename(repository / "shots")
     assert only(shots / "abc").code == "link_outside"
@@ -482,7 +489,7 @@ def test_devices_sockets_and_deeper_pipes(tmp_path: Path, monkeypatch: pytest.Mo
 def test_names_that_lead_out(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     listed = {"fast_tokenizer_files": ["../tokenizer.4.0.0.json", "tokenizer.json"]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(listed))
+    (folder / "tokenizer_config.json").write_text(json.dumps(listed), encoding="utf-8")
     assert only(folder).sentence == (
         "tokenizer_config.json names ../tokenizer.4.0.0.json, which is outside the model folder."
     )
@@ -497,7 +504,7 @@ def test_an_adapter_is_not_a_base(tmp_path: Path) -> None:
     write_adapter(tmp_path / "adapter", "someone/the-base")
     fault = only(tmp_path / "adapter")
     assert (fault.code, "someone/the-base" in fault.hint) == ("adapter_folder", True)
-    (tmp_path / "adapter" / "config.json").write_text("{}")
+    (tmp_path / "adapter" / "config.json").write_text("{}", encoding="utf-8")
     assert only(tmp_path / "adapter").code == "adapter_folder"
     folder = write_model(tmp_path / "model")
     write_adapter(folder / "adapter")
@@ -511,7 +518,7 @@ def test_an_adapter_is_not_a_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"base_model_name_or_path": 3}', "{}"])
 def test_a_damaged_adapter_config_is_still_that_of_an_adapter(text: str, tmp_path: Path) -> None:
     write_adapter(tmp_path / "adapter")
-    (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(text, encoding="utf-8")
     assert only(tmp_path / "adapter").code == "adapter_folder"
 
 
@@ -597,7 +604,7 @@ def test_a_large_model_is_checked_in_a_second_and_once(
         some = dict(names[part::30])
         write_weights(folder / file, some)
         listed.update(dict.fromkeys(some, file))
-    (folder / INDEX).write_text(json.dumps({"weight_map": listed}))
+    (folder / INDEX).write_text(json.dumps({"weight_map": listed}), encoding="utf-8")
     supported()  # read once per process
     with cpu_limit(1.0):
         assert folder_faults(folder) == ()

@@ -78,7 +78,7 @@ def test_wrong_names_are_told(tmp_path: Path, name: str, code: str, words: str) 
     """One sentence, on the node and its field."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "pickled").mkdir()
-    (tmp_path / "pickled" / "config.json").write_text("{}")
+    (tmp_path / "pickled" / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
     (found,) = problems(name, tmp_path)
     assert (found.node, found.field, found.code) == ("base", "model", code)
@@ -193,5 +193,7 @@ def test_no_torch_is_imported() -> None:
         "n = len(linear_modules('starter:smollm2-135m', Path()));"
         "print(json.dumps([n, 'torch' in sys.modules, 'transformers' in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert json.loads(done.stdout) == [210, False, False]

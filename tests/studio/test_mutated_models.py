@@ -48,7 +48,7 @@ def test_a_damaged_folder_ends_in_words(seed: int, tmp_path: Path) -> None:
     folder = (write_shards if seed % 3 == 0 else write_model)(tmp_path / "model")
     done = mutate(folder, tmp_path, seed)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"prompt": "say a", "completion": "a"}) + "\n")
+    rows.write_text(json.dumps({"prompt": "say a", "completion": "a"}) + "\n", encoding="utf-8")
     registry, graph = load_registry(), project(rows)
     said: list[Any] = []
     compiled = compile_plan(graph, registry, tmp_path)

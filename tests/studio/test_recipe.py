@@ -233,14 +233,14 @@ def test_in_the_terminal(tmp_path: Path) -> None:
         make_tiny_model(tmp_path / "model"),
         write_rows(tmp_path / "r.jsonl", 60),
     )
-    before = project.read_text()
+    before = project.read_text(encoding="utf-8")
     shown = studio("recipe", project, "--json", **home)
     assert shown.code == 0, shown.err
     rows = [json.loads(line) for line in shown.out.splitlines()]
     found = {f"{r['node']}.{r['field']}": r["value"] for r in rows}
     assert found["train.epochs"] == epochs_for(48)
     assert all(r["reason"] for r in rows)
-    assert project.read_text() == before
+    assert project.read_text(encoding="utf-8") == before
     applied = studio("recipe", project, "--apply", "--set", "train.max_length=999", **home)
     assert applied.code == 0, applied.err
     assert f"saved {project}" in applied.out

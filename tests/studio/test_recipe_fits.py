@@ -55,8 +55,10 @@ def project(
     """A project whose model folder holds only its config."""
     model = folder / size
     model.mkdir(exist_ok=True)
-    (model / "config.json").write_text(json.dumps(CONFIGS[size]))
-    (folder / "rows.jsonl").write_text(json.dumps({"prompt": "Why?", "completion": "So."}) + "\n")
+    (model / "config.json").write_text(json.dumps(CONFIGS[size]), encoding="utf-8")
+    (folder / "rows.jsonl").write_text(
+        json.dumps({"prompt": "Why?", "completion": "So."}) + "\n", encoding="utf-8"
+    )
     base = {"model": f"./{size}", "dtype": "bfloat16", "quantization": quantization}
     nodes = [
         Node("data", "dataset", {"source": "rows.jsonl"}),

@@ -22,7 +22,7 @@ def test_round_trip_keeps_what_a_newer_version_added(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "settings.toml"
     made = AppSettings(theme="dark", runs_folder="/tmp/r", leave_core=False, recent=["/ä b.studio"])
     save_settings(made, path)
-    path.write_text('fresh = "new"\n' + path.read_text())
+    path.write_text('fresh = "new"\n' + path.read_text(encoding="utf-8"), encoding="utf-8")
     loaded = load_settings(path).settings
     assert (loaded.theme, loaded.recent, loaded.runs_dir()) == (
         "dark",
@@ -30,22 +30,22 @@ def test_round_trip_keeps_what_a_newer_version_added(tmp_path: Path) -> None:
         Path("/tmp/r"),
     )
     save_settings(loaded, path)
-    assert 'fresh = "new"' in path.read_text()
+    assert 'fresh = "new"' in path.read_text(encoding="utf-8")
 
 
 def test_a_damaged_file_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text("theme = ")
+    path.write_text("theme = ", encoding="utf-8")
     loaded = load_settings(path)
     assert loaded.settings == AppSettings()
     assert "settings.toml.damaged" in loaded.notice
-    assert (tmp_path / "settings.toml.damaged").read_text() == "theme = "
+    assert (tmp_path / "settings.toml.damaged").read_text(encoding="utf-8") == "theme = "
     assert not path.exists()
 
 
 def test_a_wrong_value_takes_its_default_and_the_rest_stays(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text('theme = "pink"\nleave_core = false\n')
+    path.write_text('theme = "pink"\nleave_core = false\n', encoding="utf-8")
     loaded = load_settings(path)
     assert (loaded.settings.theme, loaded.settings.leave_core) == ("system", False)
     assert "theme" in loaded.notice
@@ -62,7 +62,7 @@ def test_recent_projects_are_few_and_new_first(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StudioError, match="could not be saved"):
         save_settings(AppSettings(), tmp_path / "file" / "settings.toml")
 

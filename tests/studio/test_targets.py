@@ -349,7 +349,9 @@ def test_experts_and_transposed_layers_are_refused(tmp_path: Path, method: str) 
         {f"model.layers.0.mlp.experts.{i}.w1.weight": numpy.zeros((8, 8)) for i in range(2)},
         folder / "model.safetensors",
     )
-    (folder / "config.json").write_text(json.dumps({"model_type": "mixtral", "vocab_size": 99}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "mixtral", "vocab_size": 99}), encoding="utf-8"
+    )
     context = make_context(tmp_path, Recorder())
     with pytest.raises(StudioError, match="experts of a mixture") as caught:
         describe(context, model_value(folder).to_json(), LoraSettings(method=method))
@@ -437,9 +439,9 @@ def test_notices_about_tied_heads_are_true(config: str, tmp_path: Path) -> None:
 
 def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "config.json"
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     change(data)
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -468,10 +470,10 @@ def test_a_model_that_changed_is_read_anew(tmp_path: Path) -> None:
     import numpy
     from safetensors.numpy import save_file
 
-    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 99}))
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 99}), encoding="utf-8")
     for count in (1, 3):
         weights = {f"layers.{i}.q_proj.weight": numpy.zeros((4, 4)) for i in range(count)}
         save_file(weights, tmp_path / "model.safetensors")
         assert len(read_linear_modules(tmp_path) or ()) == count
-    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 4}))
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 4}), encoding="utf-8")
     assert read_linear_modules(tmp_path) is None, "each of them has as many rows as a vocabulary"

@@ -41,10 +41,14 @@ def project(
 ) -> Path:
     """A project with a model of which only the files are there that are looked at."""
     model = write_model(folder / "model")
-    (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
+    (model / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": {"content": "</s>"}}), encoding="utf-8"
+    )
     (model / "chat_template.jinja").write_text(template, encoding="utf-8")
     lines = [{"messages": ASKED} for _ in range(5)] if rows is None else rows
-    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in lines), encoding="utf-8"
+    )
     data = {"validation_fraction": 0.0, "deduplicate": False}
     return write_project(
         folder / "p.studio", "model", folder / "rows.jsonl", data=data, train=train
@@ -92,11 +96,11 @@ def test_it_is_printed_and_a_changed_template_is_tried_again(
     assert problems(project(tmp_path, CHAT_TEMPLATE)) == []
     (tmp_path / "model" / "chat_template.jinja").unlink()
     config = {"chat_template": "{{ raise_exception('not this one') }}"}
-    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     assert "not this one" in problems(file)[0].sentence
     named = [{"name": "default", "template": CHAT_TEMPLATE}, {"name": "tool_use", "template": "{{"}]
     (tmp_path / "model" / "tokenizer_config.json").write_text(
-        json.dumps({"chat_template": named, "a": 1})
+        json.dumps({"chat_template": named, "a": 1}), encoding="utf-8"
     )
     assert problems(file) == []
 

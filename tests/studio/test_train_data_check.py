@@ -32,9 +32,11 @@ def problems(
 
 def model_folder(folder: Path, template: str | None) -> str:
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 9}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "vocab_size": 9}), encoding="utf-8"
+    )
     if template is not None:
-        (folder / "chat_template.jinja").write_text(template)
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     return str(folder)
 
 
@@ -53,9 +55,9 @@ def test_rows_for_another_objective_block_the_run(tmp_path: Path, format: str) -
 
 def test_rows_for_another_objective_are_seen_by_their_columns(tmp_path: Path) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "c"}
-    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     assert [p.code for p in problems(tmp_path)] == ["wrong_shape"]
-    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b c d"}\n')
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b c d"}\n', encoding="utf-8")
     assert problems(tmp_path) == []
 
 
@@ -73,8 +75,8 @@ def test_a_report_of_rows_that_have_changed_since_is_not_found(tmp_path: Path) -
     upstream = {"data": ("dataset", DatasetSettings(source="a.jsonl"))}
     keys = []
     for text in ("a", "a", "a longer one"):
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
         keys.append(report_key(TrainSettings(), upstream, tmp_path))
     assert keys[0] == keys[1] != keys[2]
 

@@ -68,7 +68,7 @@ def test_save_as_keeps_relative_files_reachable(
     qtbot: QtBot,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (project.parent / "rows.jsonl").write_text("{}")
+    (project.parent / "rows.jsonl").write_text("{}", encoding="utf-8")
     session = make_session(toys.toy_graph(source="rows.jsonl"), project)
     other = tmp_path / "elsewhere"
     other.mkdir()
@@ -133,7 +133,7 @@ def test_a_project_that_cannot_be_opened_leaves_the_old_one(
     make_session: MakeSession, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer = tmp_path / "newer.studio"
-    newer.write_text('{"format": "lora-studio", "version": 99}')
+    newer.write_text('{"format": "lora-studio", "version": 99}', encoding="utf-8")
     sentences: list[str] = []
     session = make_session(load_project(project), project)
     monkeypatch.setattr(session.project, "_tell", lambda error: sentences.append(error.sentence))
@@ -212,7 +212,7 @@ def test_the_theme_is_switched_and_remembered(make_session: MakeSession, home: P
     session = make_session()
     session.window.own["theme"].trigger()
     assert not theme.colors().dark
-    assert 'theme = "light"' in (home / "config" / "settings.toml").read_text()
+    assert 'theme = "light"' in (home / "config" / "settings.toml").read_text(encoding="utf-8")
     session.window.own["theme"].trigger()
     assert theme.colors().dark
 

@@ -28,7 +28,11 @@ def start(home: Path, *arguments: str) -> dict[str, object]:
     }
     command = [sys.executable, str(ROOT / "main.py"), *arguments]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     wait_until(lambda: (log.is_file() and log.stat().st_size) or process.poll() is not None)
     process.terminate()
@@ -61,7 +65,7 @@ def test_the_window_never_imports_torch() -> None:
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     assert result.returncode == 0, result.stderr
 

@@ -63,7 +63,7 @@ def test_a_bug_stays_a_bug(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.Mon
     title, text = shown(monkeypatch, tmp_path, KeyError("x"))
     assert title == "Something went wrong"
     assert "KeyError" in text
-    assert "KeyError" in (tmp_path / "window.log").read_text()
+    assert "KeyError" in (tmp_path / "window.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.allow_log
@@ -74,7 +74,7 @@ def test_a_name_that_is_not_utf8_is_logged(
     title, text = shown(monkeypatch, tmp_path, ValueError("caf\udce9.jsonl"))
     assert title == "Something went wrong"
     assert "\\udce9.jsonl" in text
-    assert "\\udce9.jsonl" in (tmp_path / "window.log").read_text()
+    assert "\\udce9.jsonl" in (tmp_path / "window.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.allow_log

@@ -89,8 +89,12 @@ def install(site: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     info.mkdir(parents=True)
     module = site / "toy_node.py"
     module.write_text(TOY_FILE, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-node\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[lora_studio.nodes]\ntoy = toy_node:NODE\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: toy-node\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (info / "entry_points.txt").write_text(
+        "[lora_studio.nodes]\ntoy = toy_node:NODE\n", encoding="utf-8"
+    )
     paths = [str(site), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
     spec = importlib.util.spec_from_file_location("toy_node", module)

@@ -30,7 +30,7 @@ def test_replies_reach_the_main_thread_and_a_dead_host_is_started_again(
     link: DataLink, qtbot: QtBot, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"prompt": "Hi", "completion": "Hello"}) + "\n")
+    path.write_text(json.dumps({"prompt": "Hi", "completion": "Hello"}) + "\n", encoding="utf-8")
     heard: list[tuple[Reply, int]] = []
     receive = lambda reply: heard.append((reply, threading.get_ident()))  # noqa: E731
 

@@ -253,10 +253,10 @@ def long_run(folder: Path) -> RunFolder:
     """A completed run of 20,000 steps."""
     run = toy_runs.folder(folder)
     toy_runs.run_here(run)
-    lines = run.events_path.read_text().splitlines(keepends=True)
+    lines = run.events_path.read_text(encoding="utf-8").splitlines(keepends=True)
     metric = next(line for line in lines if '"Metric"' in line)
     many = [metric.replace('"step": 1,', f'"step": {n},') for n in range(20_000)]
-    run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]))
+    run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]), encoding="utf-8")
     return run
 
 
@@ -291,7 +291,7 @@ def test_a_long_run_goes_on_after_its_earlier_events(qtbot, tmp_path: Path) -> N
     while not any(e.name == "Metric" for e in watch.poll()):
         time.sleep(0.01)
     notice = events.event("Notice", "train", sentence="x" * run_thread.MANY_BYTES).to_line()
-    with run.events_path.open("a") as file:
+    with run.events_path.open("a", encoding="utf-8") as file:
         file.write(notice)
     screen = run_to_end(qtbot, RunThread(run, "attach"))
     toy_runs.follow(watch)

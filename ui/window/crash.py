@@ -8,6 +8,7 @@ bug.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -46,7 +47,7 @@ class CrashReporter:
             return
         text = "".join(traceback.format_exception(kind, error, trace))
         known = as_studio_error(error)
-        sys.stderr.write(text if known is None else f"{known.sentence} {known.hint}\n")
+        _print(text if known is None else f"{known.sentence} {known.hint}\n")
         self._write(text)
         logger.error("uncaught: %s", error)
         app = QApplication.instance()
@@ -64,7 +65,7 @@ class CrashReporter:
             with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
         except OSError as error:
-            sys.stderr.write(f"cannot write the log: {error}\n")
+            _print(f"cannot write the log: {error}\n")
 
     def _show(self, error: BaseException, known: StudioError | None, text: str) -> None:
         unexpected = f"An unexpected error occurred: {type(error).__name__}: {error}"
@@ -84,3 +85,10 @@ class CrashReporter:
     def show_log(self) -> None:
         """The log in the file manager."""
         reveal(self.log_path)
+
+
+def _print(text: str) -> None:
+    """Write to standard error, which may be closed, and which pythonw on Windows does not have."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # UnicodeEncodeError is a ValueError
+            sys.stderr.write(text)

@@ -24,6 +24,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
 
 from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
+from studio.estimate.optimizers import PAGED_FROM
 from studio.training.model.load import remove_kernels
 
 STEPS = 2
@@ -33,7 +34,7 @@ STEPS = 2
 @dataclass(frozen=True)
 class DryRun:
     """Bytes held by tensors before the step, after the forward pass, and at the peak; and the
-    number of parameters counted by PEFT.
+    number of parameters counted by PEFT, and of trained ones in tensors that are not paged.
     """
 
     standing: int
@@ -41,6 +42,7 @@ class DryRun:
     peak: int
     trainable: int
     total: int
+    small: int = 0
 
 
 class LiveStorages(TorchDispatchMode):
@@ -134,7 +136,9 @@ def _follow(
             steps.zero_grad()
     total = sum(p.numel() for p in model.parameters())
     standing = sum(p.numel() * p.element_size() for p in model.parameters())
-    return DryRun(standing, forward, live.peak, sum(p.numel() for p in trained), total)
+    sizes = [p.numel() for p in trained]
+    small = sum(size for size in sizes if size < PAGED_FROM)
+    return DryRun(standing, forward, live.peak, sum(sizes), total, small)
 
 
 def _loss(model: Any, mode: Mode, batch: Batch) -> Any:

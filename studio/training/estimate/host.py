@@ -72,7 +72,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
     tell(progress={"title": "Tracing a step without computing it"})
     from peft import get_peft_model
 
-    from studio.estimate.optimizers import state_bytes
+    from studio.estimate.optimizers import states
     from studio.training.adapter.experts import name_experts
     from studio.training.adapter.full_fine_tuning import mark_trained
     from studio.training.estimate.dry_run import dry_run
@@ -99,8 +99,8 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
         if not adapted or not _needs_numbers(error):
             raise
         raise _not_followed(adapted.method) from error
-    states = 0 if own else (state_bytes(settings.optimizer, mode.device) or 0) * run.trainable
-    return {**asdict(run), "peak": round(run.peak + states)}
+    more = states(settings.optimizer, mode.device, run.trainable, run.small)
+    return {**asdict(run), "peak": round(run.peak + (0 if own else more or 0))}
 
 
 def _needs_numbers(error: RuntimeError) -> bool:

@@ -20,7 +20,7 @@ class Metrics:
     the weights; it never counts as the best. ``finish_step`` is the step after which the user asked
     to finish. ``micro_batch`` is 0 while the configured batch size fits into memory;
     ``checkpointing`` is 1 if gradient checkpointing was turned on because memory ran out;
-    ``recoveries`` counts both changes.
+    ``recoveries`` counts both changes, ``skipped_steps`` those that float16's loss scaling skipped.
     """
 
     last_loss: float = math.nan
@@ -37,6 +37,7 @@ class Metrics:
     micro_batch: float = 0
     checkpointing: float = 0
     recoveries: float = 0
+    skipped_steps: float = 0
     tokens: float = 0
     seconds: float = 0.0
 

@@ -34,12 +34,13 @@ from studio.training.batch.batching import BatchPlan, plan_batches
 from studio.training.loop.evaluation import evaluator_of
 from studio.training.loop.metrics import Metrics
 from studio.training.loop.nonfinite import row_places
+from studio.training.loop.repeatable import deterministic_kernels
 from studio.training.loop.samples import sampler_of
 from studio.training.loop.saver import Saver
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.loop.training_loop import TrainingLoop, in_rows
-from studio.training.model.load import free_memory
+from studio.training.model.load import free_memory, pick_device
 from studio.training.model.out_of_memory import explain_out_of_memory, what_to_change
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, choose, remove_torn
@@ -128,7 +129,10 @@ def _trained_from(
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
     with explain_out_of_memory("training", hint, "gradient_checkpointing"):
-        expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        with deterministic_kernels(settings.repeatable, pick_device()):
+            expected, metrics = _train(
+                context, adapted, dataset, tokens, tokenizer, settings, folder
+            )
         del tokens
         free_memory()
         difference = trainable.verify(context, adapted, folder, expected)

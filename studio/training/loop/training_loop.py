@@ -52,6 +52,8 @@ from studio.variants.objective import LossOptions
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
 
+USUAL_SKIPPED, MOST_SKIPPED = 16, 0.02
+"""Steps that loss scaling may skip until its factor fits, and the share of the steps above which they are many."""
 STOP_SAVE_BUDGET_S = 3.0
 """A stop writes a checkpoint when the last one took less time than this."""
 
@@ -150,6 +152,21 @@ class TrainingLoop:
             free_memory()
             self._save_memory(ran_out)
             ran_out = self._pass(resumed)
+        self._tell_skipped()
+
+    def _tell_skipped(self) -> None:
+        """Report the steps that loss scaling skipped; the first few, until it has found its factor, are usual."""
+        skipped, steps = int(self.state.metrics.skipped_steps), self.state.step
+        if skipped:
+            many = skipped > max(USUAL_SKIPPED, steps * MOST_SKIPPED)
+            self.context.notice(
+                f"{skipped} of {steps} steps did not change the weights: their gradients overflowed in float16, "
+                "and loss scaling skipped them.",
+                "Set Precision to float32 in the Base model node, or lower the learning rate."
+                if many
+                else "",
+                level="warning" if many else "info",
+            )
 
     def _pass(self, resumed: Checkpoint | None) -> Literal["GPU", "CPU"] | None:
         """Train from the current step. Returns whose memory ran out, if it did.
@@ -209,7 +226,9 @@ class TrainingLoop:
         self._updating = False
 
         learning_rate = state.scheduler.get_last_lr()[0]
-        if not state.accelerator.optimizer_step_was_skipped:
+        if state.accelerator.optimizer_step_was_skipped:
+            state.metrics.skipped_steps += 1
+        else:
             state.scheduler.step()
         model.zero_grad()
         state.step += 1

@@ -7,7 +7,8 @@ its weights are identified, and the precision is chosen for this machine's hardw
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -18,7 +19,7 @@ from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
-from studio.training.model.load import refuse_other_tensors, report_kernels
+from studio.training.model.load import pick_device, refuse_other_tensors, report_kernels
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
@@ -131,12 +132,25 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
 
 
 def _dtype(context: StepContext, wanted: str) -> DType:
-    """The chosen precision; ``auto`` is bfloat16 where the hardware supports it efficiently."""
-    import torch
-
+    """The chosen precision; ``auto`` is bfloat16 where the hardware computes in it, float16 on other GPUs,
+    and float32 on other CPUs."""
+    device = pick_device()
+    native = computes_bfloat16(device)
+    if wanted == "auto" and native:
+        return "bfloat16"
+    if wanted == "auto" and device.type == "cuda":
+        context.notice(
+            "This GPU does not compute in bfloat16, so Auto uses float16 with loss scaling: it needs half "
+            "the memory of float32. Steps whose gradients overflow are skipped.",
+            "If the training diverges, set Precision to float32.",
+            level="info",
+        )
+        return "float16"
     if wanted == "auto":
-        return "bfloat16" if _computes_bfloat16(torch) else "float32"
-    if wanted == "float16" and not torch.cuda.is_available():
+        return "float32"
+    if wanted == "bfloat16" and not native:
+        _tell_emulated(context, device)
+    if wanted == "float16" and device.type != "cuda":
         raise StudioError(
             "training in float16 needs a GPU.",
             title="float16 is not available",
@@ -147,8 +161,25 @@ def _dtype(context: StepContext, wanted: str) -> DType:
     return wanted  # type: ignore[return-value]
 
 
-def _computes_bfloat16(torch: Any) -> bool:
-    if torch.cuda.is_available():
+def _tell_emulated(context: StepContext, device: torch.device) -> None:
+    """A notice that bfloat16 is slow on this device."""
+    if device.type == "cuda":
+        context.notice(
+            "This GPU does not compute in bfloat16 (GPUs since Ampere do): torch converts each time, which "
+            "is slower than float16.",
+            "Set Precision to Auto or float16.",
+        )
+    else:
+        context.notice(
+            "This CPU has no units for bfloat16 (AVX512-BF16 or AMX): on such a CPU, training took nine "
+            "times as long as in float32.",
+            "Set Precision to Auto or float32.",
+        )
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 without emulating it."""
+    if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)

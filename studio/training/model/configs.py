@@ -62,4 +62,4 @@ def merged_config(base: Path, dtype: str, untied: bool) -> str:
     config["dtype"] = dtype
     if untied:
         config["tie_word_embeddings"] = False
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(config, indent=2) + "\n"  # ASCII: some readers use the locale's encoding

@@ -32,6 +32,7 @@ from studio.system import device as device_choice
 from studio.system import torch_report
 from studio.system.memory import HEADROOM
 from studio.training.model.attention_kernel import register_attention
+from studio.training.model.int8 import keep_no_inputs
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.spilling import limit_memory
@@ -141,6 +142,8 @@ def load_base(
     device = device or pick_device()
     limit_memory(device)
     register_attention()
+    if value.quantization == "int8":
+        keep_no_inputs()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     reading = _without_mapping() if is_converted(value, device) else nullcontext()

@@ -22,6 +22,7 @@ from studio.errors import StudioError
 from studio.system.disk import is_severe
 from studio.system.memory import out_of_memory_in
 from studio.system.stored_json import parse, read_regular
+from studio.training.saved.paged import is_paged, load_paged
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 
 ADAPTER = "adapter_model.safetensors"
@@ -77,6 +78,8 @@ def write_snapshot(
     JSON values.
     """
     values = _write_model(folder, model, method)
+    if is_paged(optimizer):
+        torch.cuda.synchronize()  # on Windows a CPU may not read paged memory while the GPU computes
     tensors, rest = _split(optimizer.state_dict()["state"])
     for name, value in _random_tensors(random_state).items():
         tensors[f"{_RANDOM}.{name}"] = value
@@ -255,12 +258,14 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
     with fits(folder):
         tensors, state = read_tensors(folder / OPTIMIZER), _state(folder)
         found = _random_state(tensors, state["python_random"])
-        optimizer.load_state_dict(
-            {
-                "state": _join(tensors, state["optimizer"]["rest"]),
-                "param_groups": state["optimizer"]["groups"],
-            }
-        )
+        values = {
+            "state": _join(tensors, state["optimizer"]["rest"]),
+            "param_groups": state["optimizer"]["groups"],
+        }
+        if is_paged(optimizer):
+            load_paged(optimizer, values)
+        else:
+            optimizer.load_state_dict(values)
         scheduler.load_state_dict(state["scheduler"])
         restore_random(found)
 

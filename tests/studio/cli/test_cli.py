@@ -32,7 +32,9 @@ COMMAND = [
 def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], text=True, env=environment, **streams)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], encoding="utf-8", env=environment, **streams
+    )
 
 
 def studio(*arguments: object, **more: Any) -> tuple[int, str, str]:
@@ -75,7 +77,7 @@ def test_run_in_json_and_nothing_else(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     events = rows(out)
     assert all({"event", "time"} <= set(e) for e in events)
-    assert out == only_run(tmp_path).events_path.read_text()
+    assert out == only_run(tmp_path).events_path.read_text(encoding="utf-8")
     assert [e["step"] for e in events if e["event"] == "Metric"] == [1, 2, 3]
 
 
@@ -114,7 +116,9 @@ def test_check_says_ready(tmp_path: Path) -> None:
 
 def test_a_newer_project_is_left_untouched(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 7}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "version": 7}), encoding="utf-8"
+    )
     before = file.read_bytes()
     code, _, err = studio("run", file)
     assert code == 2
@@ -180,7 +184,12 @@ def test_bad_arguments(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def wait_for(place: Path, word: str) -> None:
-    wait_until(lambda: any(word in p.read_text() for p in place.glob("runs/*/events.jsonl")), word)
+    wait_until(
+        lambda: any(
+            word in p.read_text(encoding="utf-8") for p in place.glob("runs/*/events.jsonl")
+        ),
+        word,
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -216,14 +225,16 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     assert process.returncode == 3
     run = only_run(tmp_path)
     assert finished(run) == ["stopped"]
-    assert "did not stop in time" not in run.log_path.read_text()  # the host was not waited for
+    assert "did not stop in time" not in run.log_path.read_text(
+        encoding="utf-8"
+    )  # the host was not waited for
 
 
 def test_a_killed_host_ends_with_1(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, block={"how": "check"})
     process = start("run", file, "--runs", tmp_path / "runs", "--json")
     wait_for(tmp_path, "Blocking")
-    first = json.loads(only_run(tmp_path).events_path.read_text().splitlines()[0])
+    first = json.loads(only_run(tmp_path).events_path.read_text(encoding="utf-8").splitlines()[0])
     os.kill(first["pid"], signal.SIGKILL)
     out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
@@ -264,7 +275,7 @@ def test_runs_and_damaged_ones(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     toy_runs.run_here(run)
     damaged = toy_runs.folder(tmp_path)
-    damaged.plan_path.write_text("{")
+    damaged.plan_path.write_text("{", encoding="utf-8")
     _, out, _ = studio("runs", "--runs", tmp_path / "runs", "--json")
     newest, oldest = rows(out)
     assert (oldest["id"], oldest["status"], oldest["name"]) == (run.id, "completed", "Toy")

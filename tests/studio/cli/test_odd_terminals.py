@@ -38,13 +38,13 @@ def test_ctrl_c_before_the_run_begins_ends_with_3(tmp_path: Path) -> None:
 def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
     file = tmp_path / "é.studio"
     toy_runs.project(tmp_path, source={"file": "日本.txt"}).rename(file)
-    (tmp_path / "日本.txt").write_text("x")
+    (tmp_path / "日本.txt").write_text("x", encoding="utf-8")
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for flag in ([], ["--json"]):
         process = subprocess.run(
             [*COMMAND, "check", str(file), *flag, "--set", "source.seed=-1"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             env=ascii_only,
         )
         assert process.returncode == 2, process.stderr
@@ -87,7 +87,7 @@ def test_settings_that_are_no_utf8(
     """A path of the data, of the model or of the export: one problem, at its field."""
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     place.mkdir()
-    (place / "rows.jsonl").write_text('{"text": "a"}\n')
+    (place / "rows.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     node, setting = field.split(".")
     types = {"data": "dataset", "base": "base_model", "export": "export"}
     file = tmp_path / "p.studio"
@@ -106,7 +106,7 @@ def test_relative_paths_in_a_project_folder_that_is_no_utf8(
 ) -> None:
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     place.mkdir()
-    (place / "rows.jsonl").write_text('{"text": "a"}\n')
+    (place / "rows.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("base", "base_model", {}))
     save_project(place / "p.studio", Graph("x", nodes, ()))
     assert main(["check", str(place / "p.studio")]) == 2
@@ -118,7 +118,7 @@ def test_a_letter_that_breaks_lines_breaks_no_event(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     for sentence in ("first", text):
         run.append(Event("Notice", 1.0, None, {"sentence": sentence}))
-    assert len(run.events_path.read_text().splitlines()) == 2
+    assert len(run.events_path.read_text(encoding="utf-8").splitlines()) == 2
     assert [e.get("sentence") for e in toy_runs.events_of(run)] == ["first", text]
 
 
@@ -151,11 +151,11 @@ def test_the_last_status_of_a_run_with_an_odd_name(tmp_path: Path) -> None:
 
 
 def test_a_run_that_cannot_go_on_does_not_say_so(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "a.txt").write_text("one", encoding="utf-8")
     file = toy_runs.project(tmp_path, source={"file": "a.txt"}, block={"how": "fail"})
     assert "Resume with: " in studio("run", file, "--runs", tmp_path / "runs")[1]
     run = only_run(tmp_path)
-    (tmp_path / "a.txt").write_text("two")
+    (tmp_path / "a.txt").write_text("two", encoding="utf-8")
     shutil.rmtree(run.steps)
     code, out, _ = studio("resume", run.id, "--runs", tmp_path / "runs")
     assert code == 1
@@ -165,11 +165,11 @@ def test_a_run_that_cannot_go_on_does_not_say_so(tmp_path: Path) -> None:
 
 def test_a_notice_about_the_settings_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "settings.toml").write_text("leave_core = 7")
+    (tmp_path / "config" / "settings.toml").write_text("leave_core = 7", encoding="utf-8")
     process = subprocess.run(
         [*COMMAND, "run", str(toy_runs.project(tmp_path))],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "LORA_STUDIO_HOME": str(tmp_path)},
     )
     assert process.returncode == 0

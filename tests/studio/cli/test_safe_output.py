@@ -129,7 +129,7 @@ def received_run(place: Path, text: str) -> RunFolder:
     """A run folder with the text in every event and in its plan."""
     step = Step("a", "toy_source", 1, text, {}, {}, "0" * 64)
     run = RunFolder.create(place / "runs", Plan("x", place, (step,)), Graph("x", (), ()))
-    run.plan_path.write_text(json.dumps({**Plan(text, place, (step,)).to_json()}))
+    run.plan_path.write_text(json.dumps({**Plan(text, place, (step,)).to_json()}), encoding="utf-8")
     return run
 
 

@@ -61,10 +61,10 @@ def write(root: Path, layout: Layout, columns: tuple[str, str] = ("prompt", "com
             for n in range(count)
         ]
         if path.suffix == ".jsonl":
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         elif path.suffix == ".csv":
             lines = [",".join(columns), *(",".join(row.values()) for row in rows)]
-            path.write_text("\n".join(lines) + "\n")
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         elif path.suffix == ".parquet":
             import pyarrow as pa
             import pyarrow.parquet
@@ -435,7 +435,7 @@ def test_the_configurations_of_a_dataset_card(tmp_path: Path) -> None:
     rows = {"main-a1": 4, "main-a2": 3, "main-b": 2, "main-c": 5, "other-a": 6}
     write(tmp_path / "set", {f"rows/{name}.jsonl": count for name, count in rows.items()})
     card = tmp_path / "set" / "README.md"
-    card.write_text(CARD.format("main"))
+    card.write_text(CARD.format("main"), encoding="utf-8")
     (found,) = problems(tmp_path, source="set")
     assert (found.code, found.field) == ("several_configurations", "hub_config")
     assert "main, other" in found.sentence
@@ -445,7 +445,7 @@ def test_the_configurations_of_a_dataset_card(tmp_path: Path) -> None:
     assert set(validation) == {"rows/main-b.jsonl"}
     assert any("main-c.jsonl (5 rows) is excluded" in s for s in notices)
     assert shown_rows(tmp_path, **settings)[:2] == (train, validation)
-    card.write_text(CARD.format("default"))
+    card.write_text(CARD.format("default"), encoding="utf-8")
     for path in (tmp_path / "set" / "rows").glob("main-*"):
         path.rename(path.with_name(path.name.replace("main", "default")))
     train, _, notices = step_rows(tmp_path, source="set")
@@ -461,7 +461,7 @@ def test_several_training_splits_of_a_card_are_asked_for(tmp_path: Path) -> None
     write(tmp_path / "set", {f"rows/{name}.jsonl": 3 + n for n, name in enumerate(names)})
     files = "".join(f"  - split: {n}\n    path: rows/{n}.jsonl\n" for n in names)
     (tmp_path / "set" / "README.md").write_text(
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n", encoding="utf-8"
     )
     (found,) = problems(tmp_path, source="set")
     assert (found.code, found.field) == ("several_splits", "hub_split")
@@ -474,7 +474,7 @@ def test_several_training_splits_of_a_card_are_asked_for(tmp_path: Path) -> None
 def test_a_damaged_card_leaves_the_names(tmp_path: Path) -> None:
     write(tmp_path / "set", {"train.jsonl": 4, "dev.jsonl": 2})
     for text in ("---\nconfigs: [\n---\n", "---\nconfigs: 5\n---\n", "# Rows\n", "---\n"):
-        (tmp_path / "set" / "README.md").write_text(text)
+        (tmp_path / "set" / "README.md").write_text(text, encoding="utf-8")
         found = sources_of(DatasetSettings(source="set"), tmp_path)
         assert [p.name for p in (*found.train, *found.validation)] == ["train.jsonl", "dev.jsonl"]
 
@@ -484,7 +484,7 @@ def card_of(root: Path, train: str, test: str = "c.jsonl") -> None:
     lines += [
         f'  - split: {s}\n    path: "{p}"' for s, p in (("train", train), ("test", test)) if p
     ]
-    (root / "set" / "README.md").write_text("\n".join([*lines, "---", ""]))
+    (root / "set" / "README.md").write_text("\n".join([*lines, "---", ""]), encoding="utf-8")
 
 
 def test_patterns_of_a_card_and_files_that_it_does_not_list(tmp_path: Path) -> None:
@@ -528,10 +528,10 @@ def test_patterns_of_a_card(pattern: Any, names: list[str]) -> None:
 @pytest.mark.parametrize("name", ["README.md", "readme.txt", "LICENSE.txt"])
 def test_a_folder_that_is_only_described_holds_no_rows(name: str, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / name).write_text("# Rows\n\nAbout them.\n\nMore.\n")
+    (tmp_path / "set" / name).write_text("# Rows\n\nAbout them.\n\nMore.\n", encoding="utf-8")
     (found,) = problems(tmp_path, source="set")
     assert found.code == "empty_folder"
-    (tmp_path / "set" / "story.txt").write_text("One.\n\nTwo.\n\nThree.\n")
+    (tmp_path / "set" / "story.txt").write_text("One.\n\nTwo.\n\nThree.\n", encoding="utf-8")
     train, _, notices = step_rows(tmp_path, source="set", split_mode="none")
     assert train == ["story.txt"]
     assert f"Ignored {name} in set, which describes the data." in notices

@@ -41,7 +41,7 @@ def registry() -> Registry:
 @pytest.fixture
 def graph(tmp_path: Path) -> Graph:
     """A Dataset node beside a LoRA step."""
-    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("lora", "lora"))
     return Graph("Kept", nodes, ())
 
@@ -71,7 +71,7 @@ def test_a_changed_file_is_noticed(
     assert not [p for p in find_problems(graph, registry, tmp_path) if p.node == "data"]
     path = tmp_path / "rows.jsonl"
     stat = path.stat()
-    path.write_text('{"word": "one"}\n{"word": "two"}\n')
+    path.write_text('{"word": "one"}\n{"word": "two"}\n', encoding="utf-8")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert [p for p in find_problems(graph, registry, tmp_path) if p.node == "data"]
     path.unlink()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.estimate.optimizers import state_bytes
+from studio.estimate.optimizers import PAGED_FROM, state_bytes, states
 from studio.estimate.trainable import count, matched, rank_for
 from studio.estimate.work import operations_per_token
 from studio.graph.registry import load_registry
@@ -72,6 +72,34 @@ def test_paged_states_lie_in_main_memory() -> None:
     for paged, plain in (("paged_adamw", "adamw"), ("paged_adamw_8bit", "adamw_8bit")):
         assert state_bytes(paged, "cuda") == 0
         assert state_bytes(paged, "cpu") == state_bytes(plain, "cpu")
+
+
+@pytest.mark.parametrize("r", [8, 32])
+def test_small_tensors_are_not_paged(r: int) -> None:
+    """As bitsandbytes decides for each of PEFT's tensors. Of 8-bit states the scales are never paged."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from studio.training.estimate.dry_run import meta_model
+
+    config = shortened(ARCHITECTURES["Llama-3.2-1B"][0], 2)
+    shape = known_shape(config)
+    names, _ = resolve_targets(shape.modules(), "all-linear")
+    lora = LoraConfig(r=r, target_modules=names, task_type="CAUSAL_LM")
+    with torch.device("meta"):
+        model = get_peft_model(meta_model(config, torch.float32), lora)
+    sizes = [p.numel() for p in model.parameters() if p.requires_grad]
+    counted = count(shape, "lora", matched(shape, names, rank_for(r, None)))
+    small = sum(n for n in sizes if n < PAGED_FROM)
+    assert counted.small == small
+    assert small == sum(sizes) if r == 8 else 0 < small < sum(sizes)
+    assert states("paged_adamw", "cuda", sum(sizes), small) == 8 * small
+    scales = 2 * 4 / 256 * (sum(sizes) - small)
+    assert states("paged_adamw_8bit", "cuda", sum(sizes), small) == pytest.approx(
+        (2 + 2 * 4 / 256) * small + scales
+    )
+    assert states("paged_adamw", "cpu", sum(sizes), small) == 8 * sum(sizes)
+    assert states("adamw", "cuda", sum(sizes), small) == 8 * sum(sizes)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -165,7 +165,7 @@ def test_what_glibc_loses_of_a_whole_model() -> None:
 def project(folder: Path, **lora: Any) -> tuple[Graph, Path]:
     (folder / "model").mkdir()
     config = {**shortened(ARCHITECTURES["SmolLM2-135M"][0], 2), "vocab_size": 512}
-    (folder / "model" / "config.json").write_text(json.dumps(config))
+    (folder / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     nodes = (
         Node("base", "base_model", {"model": "./model", "dtype": "float32"}),
         Node("lora", "lora", lora),

@@ -44,7 +44,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
     monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
     model = tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text(json.dumps(CONFIG))
+    (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     project = write_project(tmp_path / "p.studio", model, write_rows(tmp_path / "r.jsonl"))
     graph = load_project(project)
     probe(graph, tmp_path)
@@ -115,22 +115,26 @@ def test_it_does_not_count_elsewhere_or_later(
         assert "with transformers " in estimated(graph, tmp_path).dropped
     more = dataclasses.replace(FACTS, threads=3)
     assert "with 2 threads" in estimated(graph, tmp_path, more).dropped
-    (tmp_path / "model" / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 5e5}))
+    (tmp_path / "model" / "config.json").write_text(
+        json.dumps({**CONFIG, "rope_theta": 5e5}), encoding="utf-8"
+    )
     assert "other model files" in estimated(graph, tmp_path).dropped
 
 
 def test_no_word_about_probes_of_other_models(graph: Graph, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    (other / "config.json").write_text(json.dumps(CONFIG))
+    (other / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     found = estimated(set_setting(graph, "base", "model", str(other)), tmp_path)
     assert (found.basis, found.dropped) == ("formula", "")
 
 
 def test_a_damaged_or_older_file_costs_only_the_correction(graph: Graph, tmp_path: Path) -> None:
     for file in (tmp_path / "cache" / "measured").iterdir():
-        file.write_text('{"ratio": 1.1, "operations_per_s": 1, "tokens_per_s": 1, "peak": 1}')
-    (tmp_path / "cache" / "measured" / "half.json").write_text('{"of"')
+        file.write_text(
+            '{"ratio": 1.1, "operations_per_s": 1, "tokens_per_s": 1, "peak": 1}', encoding="utf-8"
+        )
+    (tmp_path / "cache" / "measured" / "half.json").write_text('{"of"', encoding="utf-8")
     found = estimated(graph, tmp_path)
     assert (found.basis, found.dropped) == ("formula", "")
 

@@ -74,9 +74,11 @@ def project(tmp_path: Path) -> Path:
     """A project with a model folder that holds only its config, and a few rows."""
     folder = tmp_path / "llama-3-8b"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(ARCHITECTURES["Llama-3-8B"][0]))
+    (folder / "config.json").write_text(
+        json.dumps(ARCHITECTURES["Llama-3-8B"][0]), encoding="utf-8"
+    )
     row = json.dumps({"prompt": "Why? " * 300, "completion": "Because. " * 200})
-    (tmp_path / "rows.jsonl").write_text("\n".join([row] * 100))
+    (tmp_path / "rows.jsonl").write_text("\n".join([row] * 100), encoding="utf-8")
     graph = Graph(
         "demo",
         (

@@ -23,7 +23,7 @@ CHARACTERS = (40, 4000, 1200, 511, 512, 20_000)
 def write_texts(folder: Path) -> Path:
     path = folder / "texts.jsonl"
     rows = (json.dumps({"text": "a" * n, "source": "web"}) for n in CHARACTERS)
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 
@@ -41,7 +41,9 @@ def test_as_many_pieces_and_tokens_as_a_training_makes(length: int, tmp_path: Pa
 
 def test_rows_that_answer_something_are_not_split(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"text": "a" * 4000, "response": "b" * 4000}) + "\n")
+    path.write_text(
+        json.dumps({"text": "a" * 4000, "response": "b" * 4000}) + "\n", encoding="utf-8"
+    )
     facts = read_data_facts(path)
     assert isinstance(facts, DataFacts)
     assert in_pieces(facts, 64) == facts
@@ -61,7 +63,7 @@ def test_only_line_feeds_end_a_row(inside: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
 def test_a_row_that_is_nested_too_deeply_is_not_counted(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text("[" * 100_000 + "]" * 100_000)
+    (tmp_path / name).write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
     assert read_data_facts(tmp_path / name) is None
 
 

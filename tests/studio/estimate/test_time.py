@@ -82,7 +82,9 @@ def a_run() -> list[Event]:
 def test_a_run_is_taken_apart(tmp_path: Path) -> None:
     """Every second belongs to one part; the first step, which warms up, is not the pace."""
     events = a_run()
-    (tmp_path / "events.jsonl").write_text("".join(e.to_line() for e in events) + '{"event": "Met')
+    (tmp_path / "events.jsonl").write_text(
+        "".join(e.to_line() for e in events) + '{"event": "Met', encoding="utf-8"
+    )
     found = read_timing(tmp_path / "events.jsonl", "train")
     assert found is not None
     assert found.steps == [(100, 4.0), (100, 2.0), (100, 2.0), (200, 2.0)]
@@ -265,7 +267,7 @@ def test_only_the_beginning_of_a_huge_run_is_parsed(
     monkeypatch.setattr(timings, "from_line", lambda line: parsed.append(line) or real(line))
     own = Event("Metric", 2.0, "train", {"step": 1, "loss": 1.0}).to_line()
     other = Event("Metric", 2.0, "other", {"step": 1, "loss": 1.0}).to_line()
-    (tmp_path / "events.jsonl").write_text(other * 1000 + own * 1000)
+    (tmp_path / "events.jsonl").write_text(other * 1000 + own * 1000, encoding="utf-8")
     assert timings.read_timing(tmp_path / "events.jsonl", "train") is None
     assert len(parsed) <= 51
     assert not any(b'"other"' in line for line in parsed)
@@ -290,7 +292,7 @@ def test_a_damaged_number_does_not_hide_the_other_steps(
     damaged = dataclasses.replace(damaged, data={**damaged.data, "eval_loss": 2.0, field: value})
     events = (*a_run(), damaged, metric(15.0, 6, 500, 1.0))
     path = tmp_path / "events.jsonl"
-    path.write_text("".join(event.to_line() for event in events))
+    path.write_text("".join(event.to_line() for event in events), encoding="utf-8")
     found = read_timing(path, "train")
     assert found is not None
     sound = 6 if field == "eval_rows" else 5

@@ -34,8 +34,8 @@ def test_the_run_folder_a_new_folder_and_an_empty_one_are_fine(tmp_path: Path) -
 def test_an_earlier_export_is_fine(tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()
-    (old / "config.json").write_text("{}")
-    (old / MANIFEST).write_text('{"files": {"config.json": 2}}')
+    (old / "config.json").write_text("{}", encoding="utf-8")
+    (old / MANIFEST).write_text('{"files": {"config.json": 2}}', encoding="utf-8")
     assert problems(tmp_path, "old") == []
 
 
@@ -48,9 +48,9 @@ def test_an_earlier_export_is_fine(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_in_the_way(folder: str, code: str, word: str, tmp_path: Path) -> None:
-    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "file.txt").write_text("x", encoding="utf-8")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("x")
+    (tmp_path / "full" / "thesis.txt").write_text("x", encoding="utf-8")
     (found,) = problems(tmp_path, folder)
     assert (found.code, found.field, found.node) == (code, "folder", "export")
     assert found.sentence.startswith("Export: ")

@@ -36,7 +36,7 @@ def pdf(path: Path) -> None:
         content += f"{number} 0 obj\n{body}\nendobj\n"
     table = "".join(f"{place:010} 00000 n \n" for place in places)
     end = f"xref\n0 6\n0000000000 65535 f \n{table}trailer << /Size 6 /Root 1 0 R >>\n"
-    path.write_text(f"{content}{end}startxref\n{len(content)}\n%%EOF\n")
+    path.write_text(f"{content}{end}startxref\n{len(content)}\n%%EOF\n", encoding="utf-8")
 
 
 def docx(path: Path) -> None:
@@ -67,7 +67,8 @@ def page(path: Path) -> None:
     body = "".join(f"<p>{line}</p>" for line in LINES)
     path.write_text(
         f"<html><head><title>T</title><style>p {{}}</style></head><body>{body}"
-        "<script>hidden()</script></body></html>"
+        "<script>hidden()</script></body></html>",
+        encoding="utf-8",
     )
 
 
@@ -116,7 +117,7 @@ def test_documents_and_text_in_a_folder_and_an_archive(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     pdf(tmp_path / "f" / "a.pdf")
     page(tmp_path / "f" / "b.html")
-    (tmp_path / "f" / "c.txt").write_text("text")
+    (tmp_path / "f" / "c.txt").write_text("text", encoding="utf-8")
     assert len(everywhere(tmp_path, source="f", documents="file").rows) == 3
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         for member in (tmp_path / "f").iterdir():
@@ -157,7 +158,7 @@ def test_a_web_page_in_another_encoding(tmp_path: Path) -> None:
 def test_a_changed_document_is_converted_again(tmp_path: Path) -> None:
     page(tmp_path / "a.html")
     everywhere(tmp_path, source="a.html", documents="file")
-    (tmp_path / "a.html").write_text("<p>Other words.</p>")
+    (tmp_path / "a.html").write_text("<p>Other words.</p>", encoding="utf-8")
     (row,) = everywhere(tmp_path, source="a.html", documents="file").rows
     assert row["text"] == "Other words."
 
@@ -174,7 +175,7 @@ def test_without_the_package_its_command_is_named(
         assert found.code == "missing_package"
         assert "a.pdf" in found.sentence
         assert f'-m pip install "{document.REQUIREMENT}"' in found.hint
-    (tmp_path / "f" / "b.txt").write_text("text")
+    (tmp_path / "f" / "b.txt").write_text("text", encoding="utf-8")
     (warning,) = problems(tmp_path, source="f", split_mode="none")
     assert (warning.code, warning.severity) == ("files_skipped", "warning")
     assert "Ignored 1 document in f" in warning.sentence

@@ -136,7 +136,7 @@ def test_a_data_frame_of_pandas(tmp_path: Path) -> None:
 def test_a_value_without_a_column_name_is_refused(
     text: str, line: int, words: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     with pytest.raises(StudioError) as refused:
         list(read_rows(tmp_path / "a.csv"))
     assert words in refused.value.sentence
@@ -144,7 +144,7 @@ def test_a_value_without_a_column_name_is_refused(
 
 
 def test_a_row_with_a_value_in_a_left_out_column_can_be_skipped(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text,\n" + "a,\n" * 30 + "b,late\nc,\n")
+    (tmp_path / "a.csv").write_text("text,\n" + "a,\n" * 30 + "b,late\nc,\n", encoding="utf-8")
     with open_window(
         DatasetSettings(source="a.csv", on_bad_rows="skip"), tmp_path, FORMATS
     ) as window:

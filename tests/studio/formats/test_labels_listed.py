@@ -128,7 +128,10 @@ def test_labels_of_the_validation_file_count_and_rows_beyond_the_limit_do_not(
 
 def test_bad_rows_do_not_hide_the_labels(tmp_path: Path) -> None:
     path = write(tmp_path, ["pos", "neg"] * 8 + [None, ["list"], ""])
-    path.write_text(path.read_text() + "{broken\n" + json.dumps({"text": "T", "label": "last"}))
+    path.write_text(
+        path.read_text(encoding="utf-8") + "{broken\n" + json.dumps({"text": "T", "label": "last"}),
+        encoding="utf-8",
+    )
     shown, _ = in_run(path, tmp_path / "run", format="classification", on_bad_rows="skip")
     assert shown[0] == f"{HEAD}Labels: last, neg, pos\n\nText 0."
 

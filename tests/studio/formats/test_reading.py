@@ -70,21 +70,22 @@ def test_byte_order_mark_blank_lines_and_windows_line_ends(tmp_path: Path) -> No
 def test_an_object_that_holds_one_list(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(
-        '{"version": 1,\n "data": [\n {"text": "a"},\n {"text": "b"}],\n "x": {"y": 1}}'
+        '{"version": 1,\n "data": [\n {"text": "a"},\n {"text": "b"}],\n "x": {"y": 1}}',
+        encoding="utf-8",
     )
     assert [(r.line, r.data["text"]) for r in read_rows(path)] == [(3, "a"), (4, "b")]
 
 
 def test_json_lines_that_are_called_json(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    path.write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
     assert [r.data["text"] for r in read_rows(path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
 def test_other_separators(mark: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text(f"prompt{mark}completion\na, b{mark}c\n")
+    path.write_text(f"prompt{mark}completion\na, b{mark}c\n", encoding="utf-8")
     assert [r.data for r in read_rows(path)] == [{"prompt": "a, b", "completion": "c"}]
 
 
@@ -119,7 +120,7 @@ def test_memory_stays_small(kind: str, tmp_path: Path) -> None:
 
 def test_a_quick_look_reads_only_the_start(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "a"}\n' * 60 + "broken\n")
+    path.write_text('{"text": "a"}\n' * 60 + "broken\n", encoding="utf-8")
     assert len(list(read_rows(path, quick=True))) == 50
 
 
@@ -128,7 +129,7 @@ def test_an_error_said_twice_is_the_same_error(tmp_path: Path) -> None:
     from studio.errors import StudioError
 
     path = tmp_path / "rows.jsonl"
-    path.write_text("broken\n")
+    path.write_text("broken\n", encoding="utf-8")
     said = []
     for _ in range(2):
         with pytest.raises(StudioError) as caught:

@@ -36,7 +36,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def rows(path: Path) -> Path:
     """A file with one row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('{"text": "one"}\n')
+    path.write_text('{"text": "one"}\n', encoding="utf-8")
     return path
 
 

@@ -131,7 +131,9 @@ def test_bad_rows_are_rows_with_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_breaks_off_shows_what_is_whole(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('[\n{"text": "a"},\n{"text": "b"},\n{"text": ')
+    (tmp_path / "a.json").write_text(
+        '[\n{"text": "a"},\n{"text": "b"},\n{"text": ', encoding="utf-8"
+    )
     with window(tmp_path, source="a.json", on_bad_rows="skip") as shown:
         assert shown.count() == 3
         rows = shown.rows(1, 3)
@@ -208,6 +210,6 @@ def test_the_sides_are_those_of_the_step(settings: dict[str, Any], tmp_path: Pat
 def test_no_window_on_nothing(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="no file is chosen"):
         window(tmp_path)
-    (tmp_path / "a.jsonl").write_text('{"x": "y"}\n')
+    (tmp_path / "a.jsonl").write_text('{"x": "y"}\n', encoding="utf-8")
     with pytest.raises(StudioError, match="no known format"):
         window(tmp_path, source="a.jsonl")

@@ -28,7 +28,7 @@ HEAD = {"format": "lora-studio", "version": project.VERSION}
 
 
 def write(path: Path, data: object) -> Path:
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
     return path
 
 
@@ -74,7 +74,7 @@ def test_what_is_not_known_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "p.studio", data)
     graph = load_project(path)
     save_project(path, graph)
-    assert json.loads(path.read_text()) == data
+    assert json.loads(path.read_text(encoding="utf-8")) == data
 
 
 def test_a_short_file_takes_defaults() -> None:
@@ -217,7 +217,7 @@ def test_the_journal_lies_beside_and_goes_with_a_save(tmp_path: Path) -> None:
     journal = read_journal(path)
     assert journal is not None
     assert journal.name == "unsaved"
-    journal_path(path).write_text("{")
+    journal_path(path).write_text("{", encoding="utf-8")
     assert read_journal(path) is None
     save_project(path, Graph("saved again"))
     assert not journal_path(path).exists()

@@ -29,7 +29,7 @@ nonsense = 7
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[callable]:
     """Loads a fresh registry with extensions from a module on the path."""
-    (tmp_path / "lora_toy_extension.py").write_text(MODULE)
+    (tmp_path / "lora_toy_extension.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def load(names: str) -> Registry:

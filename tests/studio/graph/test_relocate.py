@@ -19,7 +19,7 @@ def test_a_relative_file_stays_reachable(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()
-    (old / "rows.jsonl").write_text("{}")
+    (old / "rows.jsonl").write_text("{}", encoding="utf-8")
     found = moved({"source": "rows.jsonl"}, "dataset", old, new)
     assert found == {"source": str(old / "rows.jsonl")}
 
@@ -27,7 +27,7 @@ def test_a_relative_file_stays_reachable(tmp_path: Path) -> None:
 def test_a_file_below_the_new_folder_stays_relative(tmp_path: Path) -> None:
     old = tmp_path / "projects" / "one"
     old.mkdir(parents=True)
-    (old / "rows.jsonl").write_text("{}")
+    (old / "rows.jsonl").write_text("{}", encoding="utf-8")
     found = moved({"source": "rows.jsonl"}, "dataset", old, tmp_path / "projects")
     assert found == {"source": "one/rows.jsonl"}
 
@@ -48,7 +48,7 @@ def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
     old.mkdir()
     new.mkdir()
     file = new / "rows.jsonl"
-    file.write_text("{}")
+    file.write_text("{}", encoding="utf-8")
     assert moved({"source": str(file)}, "dataset", old, new) == {"source": str(file)}
 
 
@@ -62,7 +62,7 @@ def test_several_files_and_patterns(tmp_path: Path) -> None:
     (old / "data").mkdir(parents=True)
     new.mkdir()
     for name in ("a.jsonl", "data/b.jsonl", "c;d.jsonl"):
-        (old / name).write_text("{}")
+        (old / name).write_text("{}", encoding="utf-8")
     several = {"source": "a.jsonl; gone.jsonl; data/*.jsonl"}
     found = moved(dict(several), "dataset", old, new)
     assert found == {"source": f"{old}/a.jsonl; gone.jsonl; {old}/data/*.jsonl"}

@@ -76,7 +76,7 @@ def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
     if not shutil.which("dbus-daemon"):
         pytest.skip("no dbus-daemon here")
     command = ["dbus-daemon", "--session", "--nofork", "--print-address"]
-    bus = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    bus = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
     assert bus.stdout is not None
     address = bus.stdout.readline().strip()
     manager = SessionManager(address)
@@ -124,7 +124,9 @@ def test_a_run_keeps_the_computer_awake_until_it_ends(
     watch.stop()
     follow(watch)
     wait_until(lambda: desktop.held == {})
-    assert "automatic sleep is prevented (org.gnome.SessionManager)" in run.log_path.read_text()
+    assert "automatic sleep is prevented (org.gnome.SessionManager)" in run.log_path.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_setting_reaches_the_run(
@@ -149,7 +151,7 @@ def test_a_computer_that_may_sleep_says_so_in_the_run(
     assert host.start(run).wait(WAIT_S) == 0
     sentences = [str(e.get("sentence")) for e in events_of(run) if e.name == "Notice"]
     assert sentences == ([awake.NOT_POSSIBLE] if display else [])
-    assert "Could not activate" in run.log_path.read_text()
+    assert "Could not activate" in run.log_path.read_text(encoding="utf-8")
     assert run.status() == "completed"
 
 

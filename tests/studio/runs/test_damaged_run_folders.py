@@ -92,7 +92,7 @@ def test_a_lock_that_cannot_be_taken_is_reported(
     ],
 )
 def test_an_absurd_host_is_ignored(run: RunFolder, text: str) -> None:
-    run.host_path.write_text(text)
+    run.host_path.write_text(text, encoding="utf-8")
     assert host.host_of(run) is None
     host.kill(run)
 
@@ -104,13 +104,13 @@ def test_absurd_threads_are_not_used(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, threads: Any
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run.environment_path.write_text(json.dumps({"threads": threads}))
+    run.environment_path.write_text(json.dumps({"threads": threads}), encoding="utf-8")
     assert host.set_threads(run, leave_core=True) == host.hardware.planned_threads(True)
 
 
 def test_a_sane_number_of_threads_is_kept(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run.environment_path.write_text('{"threads": 3}')
+    run.environment_path.write_text('{"threads": 3}', encoding="utf-8")
     assert host.set_threads(run, leave_core=True) == 3
 
 
@@ -126,7 +126,7 @@ def test_a_sane_number_of_threads_is_kept(run: RunFolder, monkeypatch: pytest.Mo
     ],
 )
 def test_an_absurd_environment_is_replaced(run: RunFolder, text: str) -> None:
-    run.environment_path.write_text(text)
+    run.environment_path.write_text(text, encoding="utf-8")
     assert isinstance(run.environment(), dict)
     write_environment(run, run.plan(), 1)
     assert run.environment()["threads"] == 1
@@ -136,12 +136,12 @@ def test_an_absurd_environment_is_replaced(run: RunFolder, text: str) -> None:
 def test_a_run_with_absurd_files_is_resumed(tmp_path: Path, run: RunFolder) -> None:
     """All of them at once, in a real host."""
     follow(start(run))
-    run.environment_path.write_text('{"threads": 1e999, "earlier": 5}')
-    run.host_path.write_text('{"pid": -1, "created": NaN}')
-    run.commands_path.write_text(f'{DEEP}\n[]\n{{"command": 5}}\n\x00\n')
+    run.environment_path.write_text('{"threads": 1e999, "earlier": 5}', encoding="utf-8")
+    run.host_path.write_text('{"pid": -1, "created": NaN}', encoding="utf-8")
+    run.commands_path.write_text(f'{DEEP}\n[]\n{{"command": 5}}\n\x00\n', encoding="utf-8")
     for path in run.steps.iterdir():
-        path.write_text(DEEP)
-    with run.events_path.open("a") as file:
+        path.write_text(DEEP, encoding="utf-8")
+    with run.events_path.open("a", encoding="utf-8") as file:
         file.write(f'{DEEP}\n{{"event": [], "time": 1e999}}\n\x00\n')
     events = follow(start(run))
     assert finished(run) == ["completed", "completed"]
@@ -180,16 +180,16 @@ PLANS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("how", PLANS)
 def test_an_absurd_plan_is_refused_in_words(run: RunFolder, how: str) -> None:
-    data = json.loads(run.plan_path.read_text())
+    data = json.loads(run.plan_path.read_text(encoding="utf-8"))
     PLANS[how](data)
-    run.plan_path.write_text(json.dumps(data))
+    run.plan_path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(StudioError, match=r"plan\.json is damaged"):
         run.plan()
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_file_that_is_not_a_plan(tmp_path: Path, run: RunFolder, text: str) -> None:
-    run.plan_path.write_text(text)
+    run.plan_path.write_text(text, encoding="utf-8")
     with pytest.raises(StudioError, match=r"plan\.json"):
         run.plan()
     assert [r.id for r in list_runs(tmp_path / "runs")] == [run.id]
@@ -199,7 +199,9 @@ def test_a_file_that_is_not_a_plan(tmp_path: Path, run: RunFolder, text: str) ->
 
 
 def first_record(run: RunFolder) -> Path:
-    (path,) = (p for p in run.steps.iterdir() if '"node": "source"' in p.read_text())
+    (path,) = (
+        p for p in run.steps.iterdir() if '"node": "source"' in p.read_text(encoding="utf-8")
+    )
     return path
 
 
@@ -242,10 +244,10 @@ RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_absurd_records_are_not_reused(tmp_path: Path, run: RunFolder, how: str) -> None:
     assert toy_runs.run_here(run) == "completed"
     path = first_record(run)
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     del data["sha256"]
     RECORDS[how](data)
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
     for other in run.steps.iterdir():
         if other != path:
             other.unlink()
@@ -256,9 +258,9 @@ def test_absurd_records_are_not_reused(tmp_path: Path, run: RunFolder, how: str)
 def test_records_of_earlier_versions_are_reused(tmp_path: Path, run: RunFolder) -> None:
     assert toy_runs.run_here(run) == "completed"
     for path in run.steps.iterdir():
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         del data["sha256"]
-        path.write_text(json.dumps(data))
+        path.write_text(json.dumps(data), encoding="utf-8")
     assert toy_runs.run_here(run) == "completed"
     assert calls(tmp_path) == ["source", "train", "block", "export"]
 
@@ -302,7 +304,7 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_lines_that_are_not_events_are_skipped(run: RunFolder, line: str) -> None:
-    run.events_path.write_text(line + "\n")
+    run.events_path.write_text(line + "\n", encoding="utf-8")
     run.append(event("RunStarted", run="x", name="y", nodes=[]))
     assert [e.name for e in events_of(run)] == ["RunStarted"]
     assert read_state(run).name == "y"
@@ -311,7 +313,7 @@ def test_lines_that_are_not_events_are_skipped(run: RunFolder, line: str) -> Non
 
 @pytest.mark.parametrize("line", [*TEXTS, '{"command": 5}', '{"command": null}'])
 def test_lines_that_are_not_commands_are_skipped(run: RunFolder, line: str) -> None:
-    run.commands_path.write_text(line + "\n")
+    run.commands_path.write_text(line + "\n", encoding="utf-8")
     run.command("stop")
     assert [c["command"] for c in CommandReader(run.commands_path, 0).read()] == ["stop"]
 
@@ -373,10 +375,10 @@ def test_a_link_in_a_run_folder_changes_nothing_outside(
 ) -> None:
     """A received run folder may contain a link to any file of the user."""
     outside = tmp_path / "outside"
-    outside.write_text("text of the user")
+    outside.write_text("text of the user", encoding="utf-8")
     (run.path / name).symlink_to(outside)
     watch = start(run)
     with contextlib.suppress(OSError):
         run.command("save")
     follow(watch)
-    assert outside.read_text() == "text of the user"
+    assert outside.read_text(encoding="utf-8") == "text of the user"

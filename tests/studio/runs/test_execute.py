@@ -61,7 +61,9 @@ def test_a_whole_run(tmp_path: Path) -> None:
         if event.name == "ArtifactSaved":
             assert Path(event.get("path")).exists()
             assert Path(event.get("path")).is_absolute()
-    text = run.events_path.read_text() + "".join(p.read_text() for p in run.steps.iterdir())
+    text = run.events_path.read_text(encoding="utf-8") + "".join(
+        p.read_text(encoding="utf-8") for p in run.steps.iterdir()
+    )
     assert ".staging" not in text
     assert not list(run.artifacts.glob(".*"))
 
@@ -118,7 +120,7 @@ def test_a_deleted_result_is_made_again_and_nothing_else(tmp_path: Path, node: s
 def test_a_deleted_file_outside_is_made_again(tmp_path: Path) -> None:
     settings = {"export": {"folder": "out"}}
     again(tmp_path, **settings)
-    (tmp_path / "out" / "foreign.txt").write_text("mine")
+    (tmp_path / "out" / "foreign.txt").write_text("mine", encoding="utf-8")
     assert again(tmp_path, **settings)[1] == []
     (tmp_path / "out" / "model.txt").unlink()
     assert again(tmp_path, **settings)[1] == ["export"]
@@ -128,12 +130,12 @@ def test_an_overwritten_export_is_not_a_hit(tmp_path: Path) -> None:
     one = {"export": {"folder": "out"}, "train": {"steps": 3}}
     two = {"export": {"folder": "out"}, "train": {"steps": 4}}
     again(tmp_path, **one)
-    text = (tmp_path / "out" / "model.txt").read_text()
+    text = (tmp_path / "out" / "model.txt").read_text(encoding="utf-8")
     time.sleep(0.01)
     again(tmp_path, **two)
     _, ran = again(tmp_path, **one)
     assert ran == ["export"]
-    assert len((tmp_path / "out" / "model.txt").read_text()) == len(text)
+    assert len((tmp_path / "out" / "model.txt").read_text(encoding="utf-8")) == len(text)
 
 
 def test_inputs_that_nobody_needs_are_not_made(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_inputs_that_nobody_needs_are_not_made(tmp_path: Path) -> None:
 def test_damaged_records_are_no_hits(tmp_path: Path) -> None:
     first, _ = again(tmp_path)
     for path in first.steps.iterdir():
-        path.write_text(path.read_text()[:40])
+        path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
     assert again(tmp_path)[1] == ALL
 
 
@@ -215,9 +217,9 @@ def test_a_wish_ends_the_run_and_it_can_go_on(tmp_path: Path, wish: str, status:
 
 
 def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.txt").write_text("one")
+    (tmp_path / "rows.txt").write_text("one", encoding="utf-8")
     run = toy_runs.folder(tmp_path, source={"file": "rows.txt"})
-    (tmp_path / "rows.txt").write_text("another")
+    (tmp_path / "rows.txt").write_text("another", encoding="utf-8")
     assert run_here(run) == "failed"
     (failed,) = [e for e in events_of(run) if e.name == "StepFailed"]
     assert failed.get("code") == "changed_since_plan"
@@ -226,10 +228,10 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
 
 def test_another_version_of_a_node_type_is_refused(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
-    data = json.loads(run.plan_path.read_text())
+    data = json.loads(run.plan_path.read_text(encoding="utf-8"))
     data["steps"][1]["version"] = 9
     data["steps"][2]["type"] = "gone"
-    run.plan_path.write_text(json.dumps(data))
+    run.plan_path.write_text(json.dumps(data), encoding="utf-8")
     assert run_here(run) == "failed"
     (failed,) = [e for e in events_of(run) if e.name == "StepFailed"]
     assert (failed.node, failed.get("code")) == ("train", "other_version")

@@ -35,9 +35,9 @@ def test_newest_first_and_strangers_passed_over(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     made = [RunFolder.create(runs, plan, graph) for _ in range(12)]
     (runs / "holiday pictures").mkdir()
-    (runs / "note.txt").write_text("not a run")
+    (runs / "note.txt").write_text("not a run", encoding="utf-8")
     (runs / "20990101-000000-cut").mkdir()
-    (runs / "20990101-000000-cut" / "plan.json").write_text('{"version"')
+    (runs / "20990101-000000-cut" / "plan.json").write_text('{"version"', encoding="utf-8")
     listed = [f.id for f in list_runs(runs)]
     assert listed[0] == "20990101-000000-cut"
     assert listed[1:] == [f.id for f in reversed(made)]
@@ -54,7 +54,7 @@ def test_find_run_by_id_and_path(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file")
+    (tmp_path / "runs").write_text("a file", encoding="utf-8")
     with pytest.raises(StudioError, match="Cannot create"):
         toy_runs.folder(tmp_path)
 
@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_torn_line_is_closed_by_the_next(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     run.append(event("Notice", sentence="one"))
-    with run.events_path.open("a") as file:
+    with run.events_path.open("a", encoding="utf-8") as file:
         file.write('{"event": "Notice", "time": 1, "sent')
     reader = EventReader(run.events_path)
     assert [e.get("sentence") for e in reader.read()] == ["one"]
@@ -96,10 +96,10 @@ def test_commands_from_an_offset(tmp_path: Path) -> None:
     reader = CommandReader(run.commands_path, offset)
     assert reader.read() == []
     run.command("save", reason="asked")
-    with run.commands_path.open("a") as file:
+    with run.commands_path.open("a", encoding="utf-8") as file:
         file.write('nonsense\n{"command": "sam')
     assert [(c["command"], c["reason"]) for c in reader.read()] == [("save", "asked")]
-    with run.commands_path.open("a") as file:
+    with run.commands_path.open("a", encoding="utf-8") as file:
         file.write('ple"}\n')
     assert [c["command"] for c in reader.read()] == ["sample"]
 
@@ -158,7 +158,7 @@ def test_node_ids_cannot_leave_the_run_folder(tmp_path: Path) -> None:
 
 def test_a_damaged_environment_is_empty(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
-    run.environment_path.write_text("[1")
+    run.environment_path.write_text("[1", encoding="utf-8")
     assert run.environment() == {}
-    run.environment_path.write_text(json.dumps([1]))
+    run.environment_path.write_text(json.dumps([1]), encoding="utf-8")
     assert run.environment() == {}

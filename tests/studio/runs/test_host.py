@@ -69,7 +69,7 @@ def test_exit_codes(tmp_path: Path, how: str, code: int, status: str) -> None:
     assert process.wait(WAIT_S) == code
     assert run.status() == status
     if how == "fail":
-        assert "a bug in a toy" in run.log_path.read_text()
+        assert "a bug in a toy" in run.log_path.read_text(encoding="utf-8")
 
 
 def test_by_hand_from_any_folder(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_threads_leave_a_core_and_stay_on_resume(
     assert host.set_threads(run, leave_core=False) == 7  # what the process was given stays
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert host.set_threads(run, leave_core=False) == 8
-    run.environment_path.write_text(json.dumps({"threads": 3}))
+    run.environment_path.write_text(json.dumps({"threads": 3}), encoding="utf-8")
     assert host.set_threads(run, leave_core=True) == 3
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
@@ -119,7 +119,7 @@ def test_a_second_host_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             cwd=Path(host.__file__).resolve().parents[2],
         )
         assert done.returncode == 1
-        assert "another host runs" in run.log_path.read_text()
+        assert "another host runs" in run.log_path.read_text(encoding="utf-8")
         assert events_of(run) == []
     finally:
         lock.release()
@@ -127,7 +127,7 @@ def test_a_second_host_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
-    run.plan_path.write_text("{}")
+    run.plan_path.write_text("{}", encoding="utf-8")
     watch = start(run)
     events = follow(watch)
     assert watch.status == "failed"

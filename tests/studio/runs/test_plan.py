@@ -87,11 +87,11 @@ def test_defaults_titles_and_positions_do_not_count(tmp_path: Path) -> None:
 def test_the_content_of_a_file_counts_and_its_time_does_not(tmp_path: Path) -> None:
     rows = tmp_path / "rows.txt"
     settings = {"source": {"file": "rows.txt"}}
-    rows.write_text("one")
+    rows.write_text("one", encoding="utf-8")
     first = prints(tmp_path, **settings)
     os.utime(rows, (1, 1))
     assert prints(tmp_path, **settings) == first
-    rows.write_text("two")
+    rows.write_text("two", encoding="utf-8")
     os.utime(rows, (1, 1))  # the same size and time: only a remembered hash could be wrong here
     os.utime(rows, (2, 2))
     assert prints(tmp_path, **settings)["source"] != first["source"]
@@ -108,10 +108,10 @@ def test_big_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_fresh_file_is_not_remembered(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
-    path.write_text("abc")
+    path.write_text("abc", encoding="utf-8")
     times = path.stat()
     first = fingerprint.file_sha256(path)
-    path.write_text("abd")
+    path.write_text("abd", encoding="utf-8")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert fingerprint.file_sha256(path) != first
 
@@ -178,7 +178,9 @@ def test_variants_and_versions_count() -> None:
 def test_new_rows_are_noticed_however_the_file_is_named(tmp_path: Path, name: str) -> None:
     found = []
     for word in ("a", "b"):
-        (tmp_path / "rows.jsonl").write_text(f'{{"prompt": "{word}", "completion": "{word}"}}\n')
+        (tmp_path / "rows.jsonl").write_text(
+            f'{{"prompt": "{word}", "completion": "{word}"}}\n', encoding="utf-8"
+        )
         graph = Graph(nodes=(Node("data", "dataset", {"source": name}),))
         plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
         assert plan is not None
@@ -192,7 +194,7 @@ def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str)
     folder = write_model(tmp_path / "tiny")
     found = []
     for config in (CONFIG, {**CONFIG, "rope_theta": 5e5}):
-        (folder / file).write_text(json.dumps(config))
+        (folder / file).write_text(json.dumps(config), encoding="utf-8")
         graph = Graph(nodes=(Node("base", "base_model", {"model": name}),))
         plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
         assert plan is not None

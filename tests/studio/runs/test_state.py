@@ -235,7 +235,7 @@ def _write_events(path: Path, count: int) -> None:
         row = {"event": "Metric", "time": step * 0.1, "node": "train", "step": step, "steps": count}
         row |= {"loss": random.random(), "learning_rate": 1e-4, "grad_norm": 0.5}
         rows.append(row | dict.fromkeys(MEMORY_FIELDS, 1.0))
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
 
 
 def test_100_000_events_are_read_and_applied_quickly(tmp_path: Path) -> None:
@@ -267,10 +267,10 @@ def test_reading_in_pieces_gives_the_same(tmp_path: Path) -> None:
 def test_a_line_longer_than_any_buffer(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     long = {"event": "Notice", "time": 1.0, "sentence": "x" * 1_000_000}
-    path.write_text(json.dumps(long))
+    path.write_text(json.dumps(long), encoding="utf-8")
     reader = EventReader(path)
     assert reader.read() == []
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("\n")
     assert len(reader.read()[0].get("sentence")) == 1_000_000
 

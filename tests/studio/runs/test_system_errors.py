@@ -364,7 +364,7 @@ def test_odd_journals_and_settings(tmp_path: Path, kind: str) -> None:
     for path in (journal, settings):
         put(path, "file" if kind in texts else kind)
         if kind in texts:
-            path.write_text(texts[kind])
+            path.write_text(texts[kind], encoding="utf-8")
     assert read_journal(file) is None
     save_project(file, graph)
     loaded = load_settings(settings)

@@ -107,7 +107,7 @@ def finished(run: RunFolder) -> list[str]:
 def calls(place: Path) -> list[str]:
     """The nodes that really ran, in order."""
     path = place / "calls.txt"
-    return path.read_text().split() if path.exists() else []
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def children() -> set[int]:

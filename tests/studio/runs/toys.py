@@ -62,7 +62,7 @@ class ExportSettings(Settings):
 
 def note(context: StepContext) -> None:
     """Leave a trace of this call."""
-    with (context.project_dir / "calls.txt").open("a") as file:
+    with (context.project_dir / "calls.txt").open("a", encoding="utf-8") as file:
         file.write(f"{context.node}\n")
 
 
@@ -75,9 +75,13 @@ def source(
 ) -> Mapping[str, Any]:
     note(context)
     context.phase("read", "Reading")
-    text = context.resolve(settings.file).read_text() if settings.file else settings.text
+    text = (
+        context.resolve(settings.file).read_text(encoding="utf-8")
+        if settings.file
+        else settings.text
+    )
     path = context.folder / "rows.txt"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     context.artifact("dataset", path)
     return {"dataset": {"path": str(path)}}
 
@@ -89,7 +93,7 @@ def train(
     note(context)
     context.phase("train", "Training")
     saved = context.checkpoints / "step.txt"
-    done = int(saved.read_text()) if saved.exists() else 0
+    done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0
     if done:
         context.emit("TrainResumed", step=done)
     for step in range(done + 1, settings.steps + 1):
@@ -97,14 +101,14 @@ def train(
         time.sleep(settings.pause)
         context.emit("Metric", step=step, steps=settings.steps, loss=1 / step, grad_norm=1.0)
         if step % settings.save_every == 0:
-            saved.write_text(str(step))
+            saved.write_text(str(step), encoding="utf-8")
             context.emit("CheckpointSaved", step=step, path=str(saved), reason="cadence")
         if context.take_command("finish") is not None:
             context.reusable = False
             break
     context.emit("Evaluation", measures={"exact": {"before": 0.0, "after": 1.0}}, rows=3)
     path = context.folder / "adapter.txt"
-    path.write_text(str(settings.steps))
+    path.write_text(str(settings.steps), encoding="utf-8")
     context.artifact("adapter", path)
     return {"adapter": {"path": str(path), "rows": inputs["dataset"]["path"]}}
 
@@ -117,7 +121,7 @@ def block(
     context.phase("merge", "Blocking")
     _misbehave(context, settings.how)
     path = context.folder / "merged.txt"
-    path.write_text("whole " + settings.label)
+    path.write_text("whole " + settings.label, encoding="utf-8")
     context.artifact("merged_model", path)
     return {} if settings.how == "bad_output" else {"model": {"path": str(path)}}
 
@@ -163,7 +167,7 @@ def export(
     context.phase("export", "Writing")
     folder = context.resolve(settings.folder) if settings.folder else context.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.txt").write_text(str(inputs))
+    (folder / "model.txt").write_text(str(inputs), encoding="utf-8")
     context.artifact("export", folder)
     return {}
 

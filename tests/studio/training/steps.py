@@ -144,9 +144,9 @@ def make_inputs(root: Path, train: int = 20, validation: int = 0, **adapter: Any
     note = data / "value.json"
     if not note.exists():
         value = dataset_value(data, train, validation)
-        note.write_text(json.dumps(value.to_json()))
+        note.write_text(json.dumps(value.to_json()), encoding="utf-8")
     return {
-        "dataset": json.loads(note.read_text()),
+        "dataset": json.loads(note.read_text(encoding="utf-8")),
         "model": adapted_value(model_value(model), **adapter).to_json(),
     }
 

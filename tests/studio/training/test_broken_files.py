@@ -33,7 +33,9 @@ def step(path: Path, on_bad_rows: str) -> DatasetValue:
 
 
 def write_array(path: Path) -> int:
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in ROWS[:5]) + ',\n{"text": }\n]')
+    path.write_text(
+        "[\n" + ",\n".join(json.dumps(r) for r in ROWS[:5]) + ',\n{"text": }\n]', encoding="utf-8"
+    )
     return 6
 
 
@@ -91,10 +93,10 @@ def test_what_is_behind_the_damage_is_lost_and_never_called_skipped(
 
 def test_a_file_that_cannot_be_read_at_all_says_only_that(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    path.write_text('{"rows": [{"text": "a"}], "more": [{"text": "b"}]}')
+    path.write_text('{"rows": [{"text": "a"}], "more": [{"text": "b"}]}', encoding="utf-8")
     with pytest.raises(StudioError, match="contains two lists"):
         step(path, "skip")
-    path.write_text("[nothing")
+    path.write_text("[nothing", encoding="utf-8")
     with pytest.raises(StudioError) as caught:
         step(path, "skip")
     assert "behind it" not in caught.value.sentence

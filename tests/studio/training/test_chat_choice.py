@@ -141,7 +141,9 @@ def test_a_training_saves_the_template_it_used_and_the_merge_stops_at_its_end(
     assert any("a different chat template" in e.get("sentence") for e in recorder.named("Notice"))
     model = merged(tmp_path, adapter)
     assert load_tokenizer(model.path).chat_template == template("gemma").source
-    generation = json.loads((Path(model.path) / "generation_config.json").read_text())
+    generation = json.loads(
+        (Path(model.path) / "generation_config.json").read_text(encoding="utf-8")
+    )
     assert generation["eos_token_id"] == [END_ID, own.convert_tokens_to_ids("<end_of_turn>")]
 
 
@@ -152,6 +154,9 @@ def test_end_tokens_of_a_saved_model_keep_what_stood_there(tmp_path: Path) -> No
         given = (
             {"temperature": 0.5} if before is None else {"temperature": 0.5, "eos_token_id": before}
         )
-        path.write_text(json.dumps(given))
+        path.write_text(json.dumps(given), encoding="utf-8")
         write_stop_token(tmp_path, tokenizer)
-        assert json.loads(path.read_text()) == {"temperature": 0.5, "eos_token_id": after}
+        assert json.loads(path.read_text(encoding="utf-8")) == {
+            "temperature": 0.5,
+            "eos_token_id": after,
+        }

@@ -67,14 +67,14 @@ def writer(step: int) -> Any:
 
     def write(folder: Path) -> None:
         (folder / "weights").write_bytes(bytes([step]) * 5000)
-        (folder / "state.json").write_text(json.dumps({"step": step}))
+        (folder / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
 
     return write
 
 
 def content_step(path: Path) -> int:
     """The step that the files of a checkpoint are from; they must agree."""
-    state = json.loads((path / "state.json").read_text())["step"]
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))["step"]
     assert set((path / "weights").read_bytes()) == {state}
     return int(state)
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
     elif damage == "gone":
         weights.unlink()
     else:
-        (last.path / "manifest.json").write_text("{")
+        (last.path / "manifest.json").write_text("{", encoding="utf-8")
     found = newest(tmp_path, "me")
     assert found is not None
     assert found.step == 1
@@ -173,9 +173,9 @@ def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
 
 def as_earlier_versions_wrote_it(path: Path) -> None:
     """Remove the manifest's hash of itself."""
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     del manifest["sha256"]
-    (path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -246,7 +246,9 @@ def test_a_malformed_manifest_is_passed_over(tmp_path: Path, form: str, hashed: 
     last = commit(tmp_path, 6, "me", writer(6), keep=2)
     file, content = last.path / "manifest.json", FORMS[form]
     if isinstance(content, dict):
-        known = {k: v for k, v in json.loads(file.read_text()).items() if k != "sha256"}
+        known = {
+            k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k != "sha256"
+        }
         changed = {**known, **content}
         content = json.dumps(with_hash(changed) if hashed else changed)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -265,8 +267,10 @@ def test_a_key_that_occurs_twice_hides_no_file(tmp_path: Path) -> None:
     last = commit(tmp_path, 6, "me", writer(6), keep=2)
     as_earlier_versions_wrote_it(last.path)
     file = last.path / "manifest.json"
-    file.write_text(file.read_text().replace('"state.json"', '"weights"'))
-    (last.path / "state.json").write_text("{}")
+    file.write_text(
+        file.read_text(encoding="utf-8").replace('"state.json"', '"weights"'), encoding="utf-8"
+    )
+    (last.path / "state.json").write_text("{}", encoding="utf-8")
     assert newest(tmp_path, "me") is None
 
 
@@ -293,14 +297,14 @@ def odd_files(folder: Path) -> dict[str, Path]:
         "link torn": folder / "staging-x",
     }
     for name in ("file", "stray", "torn", "gone"):
-        odd[name].write_text("odd")
+        odd[name].write_text("odd", encoding="utf-8")
     odd["link"].symlink_to(folder / "nowhere")
     odd["loop"].symlink_to(odd["loop"])
     odd["link torn"].symlink_to(folder / "step-000006", target_is_directory=True)
     os.mkfifo(odd["pipe"])
     for name in ("leading zeros", "other digits", "minus"):
         odd[name].mkdir()
-        (odd[name] / "manifest.json").write_text("{}")
+        (odd[name] / "manifest.json").write_text("{}", encoding="utf-8")
     return odd
 
 
@@ -354,7 +358,7 @@ def test_a_manifest_that_no_longer_lists_a_file_is_passed_over(tmp_path: Path) -
     """The file would not be checked: only the hash of the manifest shows it."""
     last = commit(tmp_path, 6, "me", writer(6), keep=2)
     file = last.path / "manifest.json"
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     del content["files"]["weights"]
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     assert newest(tmp_path, "me") is None

@@ -60,9 +60,9 @@ def skipped(recorder: Recorder) -> list[Event]:
 
 
 def edit(manifest: Path, old: str, new: str) -> None:
-    text = manifest.read_text()
+    text = manifest.read_text(encoding="utf-8")
     assert text.count(old) >= 1
-    manifest.write_text(text.replace(old, new, 1))
+    manifest.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def flip(file: Path, bit: int) -> None:
@@ -98,12 +98,12 @@ def test_a_damaged_manifest_costs_no_more_than_its_checkpoint(
 
 def seal(checkpoint: Path) -> None:
     """A manifest that agrees with the files, as one who prepares a run folder would write it."""
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
     del manifest["sha256"]
     for name, facts in manifest["files"].items():
         data = (checkpoint / name).read_bytes()
         facts.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    (checkpoint / "manifest.json").write_text(json.dumps(with_hash(manifest)))
+    (checkpoint / "manifest.json").write_text(json.dumps(with_hash(manifest)), encoding="utf-8")
 
 
 STATES: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -129,14 +129,14 @@ def test_absurd_states_are_passed_over(tmp_path: Path, whole: bytes) -> None:
     """One after the other is tried, and the training continues from the checkpoint before."""
     inputs, newest = interrupted(tmp_path)
     file = newest / "state.json"
-    sound = file.read_text()
+    sound = file.read_text(encoding="utf-8")
     texts = {"not JSON": "{", "a list": "[]", "deep": "[" * 100_000, "text": '"x"'}
     for name, change in STATES.items():
         state = json.loads(sound)
         change(state)
         texts[name] = json.dumps(state)
     for name, text in texts.items():
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         seal(newest)
         recorder = Recorder()
         stopped = make_context(tmp_path, recorder, lambda r=recorder: bool(r.named("TrainResumed")))
@@ -145,7 +145,7 @@ def test_absurd_states_are_passed_over(tmp_path: Path, whole: bytes) -> None:
         assert [e.get("step") for e in recorder.named("TrainResumed")] == [2], name
         (notice,) = skipped(recorder)
         assert "its " in notice.get("sentence"), name
-    file.write_text(sound)
+    file.write_text(sound, encoding="utf-8")
     seal(newest)
     recorder = Recorder()
     train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
@@ -154,9 +154,9 @@ def test_absurd_states_are_passed_over(tmp_path: Path, whole: bytes) -> None:
 
 
 def other_groups(checkpoint: Path) -> None:
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     state["optimizer"]["groups"] = [{"params": [0]}]
-    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 def other_shapes(checkpoint: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_damaged_file_of_the_method_is_passed_over(
     """The file of the LoRA method, which only some methods write."""
     inputs, newest = interrupted(tmp_path)
     (newest / "method.safetensors").write_bytes(content)
-    manifest = json.loads((newest / "manifest.json").read_text())
+    manifest = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"]["method.safetensors"] = {}
-    (newest / "manifest.json").write_text(json.dumps(manifest))
+    (newest / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     seal(newest)
     recorder = Recorder()
     train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
@@ -318,9 +318,9 @@ def test_every_flipped_bit_of_a_real_manifest_is_harmless(
     inputs, newest = interrupted(tmp_path)
     file = newest / "manifest.json"
     if earlier:
-        manifest = json.loads(file.read_text())
+        manifest = json.loads(file.read_text(encoding="utf-8"))
         del manifest["sha256"]
-        file.write_text(json.dumps(manifest, indent=2))
+        file.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     sound = file.read_bytes()
     identity = json.loads(sound)["identity"]
     for bit in range(8 * len(sound)):

@@ -26,7 +26,7 @@ TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     make_tiny_tokenizer().save_pretrained(folder)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     return folder
 
 
@@ -41,12 +41,12 @@ def cut(name: str) -> Change:
 
 def value(name: str, *path: Any, to: Any) -> Change:
     def change(folder: Path) -> None:
-        data = json.loads((folder / name).read_text())
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
         inner = data
         for key in path[:-1]:
             inner = inner[key]
         inner[path[-1]] = to
-        (folder / name).write_text(json.dumps(data))
+        (folder / name).write_text(json.dumps(data), encoding="utf-8")
 
     return change
 

@@ -165,7 +165,9 @@ def test_measuring_begins_in_a_new_process() -> None:
         "import torch; from studio.training.estimate.probe import Peak; "
         "p = Peak(torch.device('cuda', 0)); x = torch.zeros(2**28, device='cuda'); print(p.bytes())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert GIB < int(done.stdout) < 3 * GIB
 

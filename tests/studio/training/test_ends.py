@@ -132,7 +132,7 @@ def test_it_is_trained_reloaded_and_merged(
     merged = merge_adapter(context, adapter.to_json(), MergeSettings())
     difference = logits(plain_model(merged.path)) - logits(plain_adapted(adapter))
     assert float(difference.abs().max()) < 1e-5
-    config = json.loads((Path(merged.path) / "config.json").read_text())
+    config = json.loads((Path(merged.path) / "config.json").read_text(encoding="utf-8"))
     assert config["tie_word_embeddings"] is False
     said = [e.get("sentence") for e in recorder.named("Notice")]
     assert any("the merged model contains both" in s for s in said) == tied

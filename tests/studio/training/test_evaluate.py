@@ -235,7 +235,7 @@ def test_a_question_too_long_for_the_model_is_told_and_wrong(tmp_path: Path) -> 
     recorder = Recorder()
     found = report(tmp_path, dataset, base, recorder, max_new_tokens=200)
     assert found.rows == 2
-    assert json.loads(Path(found.path).read_text())["answers"][1]["after"] == ""
+    assert json.loads(Path(found.path).read_text(encoding="utf-8"))["answers"][1]["after"] == ""
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert (
         sum("1 of 2 questions exceed the context length of the model" in s for s in sentences) == 1

@@ -49,7 +49,7 @@ def saved(folder: Path, family: str, **more: Any) -> tuple[Config, dict[str, Sto
     known = FAMILIES[family].defaults
     own = {k: v for k, v in _SMALL.items() if k in known or k not in _OF_MOST}
     save_family(folder, _CLASSES.get(family, f"{family.title()}Config"), {**own, **more})
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return config, dict(stored_tensors(folder / "model.safetensors"))
 
 

@@ -168,7 +168,7 @@ def test_exactly_the_chosen_weights_change(
     value = trained(tmp_path, family, **settings)
     assert value.reload_difference <= 1e-5
     assert changed(value) == expected
-    saved = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    saved = json.loads((Path(value.path) / "adapter_config.json").read_text(encoding="utf-8"))
     assert len(saved["target_parameters"] or ()) == len(
         [n for n in expected if "experts" in n or (family == "deepseek_v3" and "mlp" in n)]
     )

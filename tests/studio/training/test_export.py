@@ -139,7 +139,7 @@ def test_a_starter_base_is_named_with_its_licence(adapter: AdapterValue, tmp_pat
     assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in head
     assert "license: apache-2.0" in head
     assert "library_name: peft" in head
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert config["revision"] is None
 
@@ -179,8 +179,10 @@ def test_named_templates_and_trusted_code_keep_their_folders(
     wanted = {"additional_chat_templates/tool_use.jinja", "own.py", "tools/run.py"}
     for name in (*wanted, "notes/thesis.json"):
         (source / name).parent.mkdir(exist_ok=True)
-        (source / name).write_text("x")
-    (source / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "own.Model"}}')
+        (source / name).write_text("x", encoding="utf-8")
+    (source / "config.json").write_text(
+        '{"auto_map": {"AutoModelForCausalLM": "own.Model"}}', encoding="utf-8"
+    )
     code = trust.own_code(source)
     assert code is not None
     trust.trust(code)
@@ -191,7 +193,7 @@ def test_named_templates_and_trusted_code_keep_their_folders(
         assert wanted <= found
         assert "notes/thesis.json" not in found
         assert trust.may_run_code(folder)
-    (folder / "tools" / "mine.txt").write_text("x")
+    (folder / "tools" / "mine.txt").write_text("x", encoding="utf-8")
     with pytest.raises(StudioError, match=r"such as tools/mine\.txt"):
         exported(tmp_path, value, folder="talk")
 
@@ -233,20 +235,20 @@ def refused(root: Path, value: ModelValue, folder: str) -> StudioError:
 
 def test_foreign_files_are_never_touched(model: ModelValue, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
     assert "thesis.txt" in str(refused(tmp_path, model, "mine"))
     assert names(tmp_path / "mine") == {"thesis.txt"}
     folder = exported(tmp_path, model, folder="talk")
-    (folder / "notes.txt").write_text("mine")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
     assert "notes.txt" in str(refused(tmp_path, model, "talk"))
     assert "model.safetensors" in names(folder)
 
 
 def test_a_file_in_the_way(model: ModelValue, tmp_path: Path) -> None:
-    (tmp_path / "talk").write_text("a file")
+    (tmp_path / "talk").write_text("a file", encoding="utf-8")
     assert refused(tmp_path, model, "talk").code == "file_in_the_way"
     assert refused(tmp_path, model, "talk/deep").code == "file_in_the_way"
-    assert (tmp_path / "talk").read_text() == "a file"
+    assert (tmp_path / "talk").read_text(encoding="utf-8") == "a file"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody may write")

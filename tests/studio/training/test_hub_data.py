@@ -36,7 +36,9 @@ CARD = {
 
 def write(path: Path, count: int, word: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": f"{word} {i}"}) + "\n" for i in range(count)))
+    path.write_text(
+        "".join(json.dumps({"text": f"{word} {i}"}) + "\n" for i in range(count)), encoding="utf-8"
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     write(served / "short" / "b.jsonl", 4, "b")
     write(served / "held" / "test.jsonl", 3, "t")
     write(served / "long" / "train-0.jsonl", 5, "l")
-    (served / "loading.py").write_text("raise SystemExit('code of the data set was run')")
+    (served / "loading.py").write_text(
+        "raise SystemExit('code of the data set was run')", encoding="utf-8"
+    )
 
     def start(pace_s: float = 0.0) -> Any:
         return serve_hub(served, "someone/rows", pace_s, CARD)

@@ -64,7 +64,9 @@ def outcome(
 ) -> Outcome:
     root.mkdir(exist_ok=True)
     path = root / "rows.jsonl"
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    path.write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8"
+    )
     return outcome_of(root, tokenizer, path, train_on, **train)
 
 

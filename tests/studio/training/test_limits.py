@@ -73,7 +73,7 @@ def test_a_pad_token_that_the_model_lacks_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "model" / "tokenizer_config.json"
     tokenizer.save_pretrained(str(file.parent))
     train_adapter(make_context(tmp_path / "b", foreign), make_inputs(tmp_path), settings_of())
-    assert json.loads(file.read_text())["pad_token"] == "<pad>"
+    assert json.loads(file.read_text(encoding="utf-8"))["pad_token"] == "<pad>"
     assert foreign.losses() == plain.losses()
 
 
@@ -159,7 +159,7 @@ def test_a_missing_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     index = {"weight_map": {"a": names[0], "b": names[1]}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(StudioError, match=names[1]) as caught:
         check_folder(make_context(tmp_path, Recorder()), folder, "the model")
     assert (caught.value.code, caught.value.field) == ("bad_weights", "model")

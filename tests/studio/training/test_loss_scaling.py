@@ -79,9 +79,33 @@ def test_a_left_out_step_does_not_spoil_what_adalora_has_learned(
     assert all(bool(value.isfinite().all()) for value in found.values())
 
 
+@pytest.mark.parametrize(
+    ("skipped", "level", "advice"),
+    [(range(2, 4), "info", ""), (range(2, 20), "warning", "float32")],
+)
+def test_steps_that_were_left_out_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skipped: range, level: str, advice: str
+) -> None:
+    """Also those before a stop; a few at the beginning are usual."""
+    monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 2.0)  # never at its end
+    inputs = scaled_float16(tmp_path, monkeypatch, lambda step: step in skipped)
+    settings = settings_of(max_steps=24)
+    first, second = Recorder(), Recorder()
+    with pytest.raises(Stopped):
+        train_adapter(
+            make_context(tmp_path, first, lambda: len(first.losses()) >= 3), inputs, settings
+        )
+    train_adapter(make_context(tmp_path, second), inputs, settings)
+    (told,) = (e for e in second.named("Notice") if "loss scaling" in e.get("sentence"))
+    assert told.get("sentence").startswith(f"{len(skipped)} of 24 steps")
+    assert told.get("level") == level
+    assert advice in told.get("hint")
+    assert bool(advice) == bool(told.get("hint"))
+
+
 def factor(checkpoint: Path) -> float:
     """The scaling's factor in a checkpoint."""
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return float(state["figures"]["scaler"]["scale"])
 
 

@@ -132,7 +132,9 @@ def test_many_files_with_an_index(tmp_path: Path) -> None:
     files = sorted(Path(value.path).glob("model-*.safetensors"))
     assert len(files) > 3
     assert files[0].name == f"model-00001-of-{len(files):05d}.safetensors"
-    index = json.loads((Path(value.path) / "model.safetensors.index.json").read_text())
+    index = json.loads(
+        (Path(value.path) / "model.safetensors.index.json").read_text(encoding="utf-8")
+    )
     assert set(index["weight_map"].values()) == {f.name for f in files}
     assert difference(value, adapter) < 1e-5
 
@@ -156,7 +158,10 @@ def test_half_precision_is_measured_and_told(tmp_path: Path) -> None:
     value = merged(tmp_path, adapter, recorder, dtype="bfloat16")
     weights = load_file(Path(value.path) / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.bfloat16}
-    assert json.loads((Path(value.path) / "config.json").read_text())["dtype"] == "bfloat16"
+    assert (
+        json.loads((Path(value.path) / "config.json").read_text(encoding="utf-8"))["dtype"]
+        == "bfloat16"
+    )
     assert value.dtype == "bfloat16"
     measured = value.merged_from[-1]["max_logit_difference"]
     assert 1e-5 < measured < 0.1
@@ -204,7 +209,10 @@ def test_the_merged_model_is_stored_as_its_base(tmp_path: Path, stored: str) -> 
     value = merged(tmp_path, adapter, recorder)
     weights = load_file(Path(value.path) / "model.safetensors")
     assert {str(w.dtype) for w in weights.values()} == {f"torch.{stored}"}
-    assert json.loads((Path(value.path) / "config.json").read_text())["dtype"] == stored
+    assert (
+        json.loads((Path(value.path) / "config.json").read_text(encoding="utf-8"))["dtype"]
+        == stored
+    )
     assert (value.dtype, value.stored_dtype) == ("float32", None if stored == "float32" else stored)
     hints = [e.get("hint") for e in recorder.named("Notice")]
     assert any("keep them as trained" in h for h in hints) == (stored != "float32")

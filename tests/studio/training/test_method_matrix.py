@@ -110,7 +110,9 @@ def assert_plain_peft_gives_the_same(root: Path, found: Trained) -> None:
     assert float((logits(adapted) - logits(elsewhere)).abs().max()) < 1e-4
     if found.value.model.method != "alora":  # acts only after its phrase, see test_methods
         assert float((logits(adapted) - logits(plain)).abs().max()) > 1e-4
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     assert config.get("init_lora_weights", True) in (True, "gaussian", "eva", "mica")
     assert all(torch.isfinite(p).all() for p in adapted.parameters())
 

@@ -123,7 +123,9 @@ def test_a_start_is_saved_as_twice_the_rank(
 ) -> None:
     """[B, -B0] [A; A0] at the same scale, also for layers with a rank of their own."""
     found = trained(monkeypatch, tmp_path, "pissa", steps=2, rank_pattern={"down_proj": 2})
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     assert (config["r"], config["lora_alpha"]) == (8, 16)
     assert config["rank_pattern"] == {"down_proj": 4}
     assert config["init_lora_weights"] is True
@@ -132,7 +134,9 @@ def test_a_start_is_saved_as_twice_the_rank(
 def test_adalora_ends_at_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """14 layers of target rank 2: 28 directions are left, and not the same number everywhere."""
     found = trained(monkeypatch, tmp_path, "adalora", steps=10)
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     ranks = list(config["rank_pattern"].values())
     assert config["peft_type"] == "LORA"
     assert sum(ranks) == 28
@@ -158,9 +162,9 @@ def test_adalora_trains_nothing_that_is_not_saved(
 def test_eva_moves_rank_between_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some layers get more than r, others less, at the same sum."""
     found = trained(monkeypatch, tmp_path, "eva", steps=1)
-    pattern = json.loads((Path(found.value.path) / "adapter_config.json").read_text())[
-        "rank_pattern"
-    ]
+    pattern = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )["rank_pattern"]
     ranks = [w.shape[0] for n, w in found.weights.items() if ".lora_A." in n]
     assert pattern
     assert sum(ranks) <= 14 * 4
@@ -226,7 +230,7 @@ def test_alora_acts_from_the_start_of_an_answer_in_the_chosen_template(
         settings_of(max_steps=1, chat_template=template, chat_template_kwargs=arguments),
     )
     assert isinstance(value, AdapterValue)
-    saved = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    saved = json.loads((Path(value.path) / "adapter_config.json").read_text(encoding="utf-8"))
     tokens = make_tiny_tokenizer()(start, add_special_tokens=False)["input_ids"]
     assert saved["alora_invocation_tokens"] == tokens
 

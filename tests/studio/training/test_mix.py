@@ -23,7 +23,9 @@ from tests.studio.training.test_rows import prepared
 def made(root: Path, name: str, count: int, **row: Any) -> DatasetValue:
     """A prepared data set of ``count`` rows, a fifth of them for validation."""
     rows = [{"prompt": f"{name} {i}", "completion": "yes", **row} for i in range(count)]
-    (root / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (root / f"{name}.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+    )
     return prepared(root, step=name, source=f"{name}.jsonl", validation_fraction=0.2)
 
 
@@ -101,7 +103,9 @@ def test_numbers_of_rows(tmp_path: Path) -> None:
 
 def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:
     chat = made(tmp_path, "chat", 10)
-    (tmp_path / "prose.txt").write_text("\n\n".join(f"text {i}" for i in range(10)))
+    (tmp_path / "prose.txt").write_text(
+        "\n\n".join(f"text {i}" for i in range(10)), encoding="utf-8"
+    )
     prose = prepared(tmp_path, step="prose", source="prose.txt", documents="paragraph")
     value = mixed(tmp_path, a=chat, b=prose)
     assert (value.format, value.shape, value.train_rows) == ("mix", "messages", 17)

@@ -236,7 +236,7 @@ def test_a_received_config_loads_no_kernel(key: str, tmp_path: Path, kernels: li
     assert str(KERNELS[key]).split("'")[-2 if "{" in str(KERNELS[key]) else 0] in said
     model = load_base(make_context(tmp_path, Recorder()), value)
     assert model.config._attn_implementation == "sdpa"
-    meta_model(json.loads((folder / "config.json").read_text()), model.dtype)
+    meta_model(json.loads((folder / "config.json").read_text(encoding="utf-8")), model.dtype)
     assert kernels == []
 
 
@@ -250,9 +250,9 @@ def test_the_part_of_a_config_loads_no_kernel(tmp_path: Path, kernels: list[str]
     }
     parts = {"text_config": text, "vision_config": {**eye, "image_size": 32, "patch_size": 8}}
     folder = save_family(tmp_path / "model", "Gemma3Config", {**parts, "mm_tokens_per_image": 4})
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["_attn_implementation"] = "someone/evil-kernel"
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     load_base(make_context(tmp_path, Recorder()), prepared(tmp_path, folder))
     assert kernels == []
 
@@ -277,7 +277,7 @@ def test_nothing_from_outside_is_copied_beside_merged_weights(kind: str, tmp_pat
     if kind == "pipe":
         os.mkfifo(base / "generation_config.json")
     else:
-        (tmp_path / "secret.json").write_text('{"secret": 1}')
+        (tmp_path / "secret.json").write_text('{"secret": 1}', encoding="utf-8")
         (base / "generation_config.json").symlink_to("../secret.json")
     (tmp_path / "out").mkdir()
     with pytest.raises(StudioError, match=r"generation_config\.json"):

@@ -63,7 +63,7 @@ def test_a_changed_file_ends_the_trust(tmp_path: Path, home: Path) -> None:
     trust.trust(code)
     assert trust.trusted(code)
     assert not trust.trusted(trust.OwnCode(str(model), "other", model, code.files))
-    (model / "modeling_tinytalk.py").write_text("import os\n")
+    (model / "modeling_tinytalk.py").write_text("import os\n", encoding="utf-8")
     with pytest.raises(StudioError, match="which has not been trusted"):
         prepared(tmp_path, model)
     assert trust.revoke(str(model)) == 1
@@ -80,9 +80,9 @@ def test_code_of_another_repository_is_refused(
 ) -> None:
     """Nobody could look at it, so there is nothing to trust, whatever was trusted beside it."""
     model = make_model_with_code(tmp_path / "talk")
-    config = json.loads((model / file).read_text())
+    config = json.loads((model / file).read_text(encoding="utf-8"))
     config.setdefault("auto_map", {})[kind] = "someone/else--modeling.Model"
-    (model / file).write_text(json.dumps(config))
+    (model / file).write_text(json.dumps(config), encoding="utf-8")
     code = trust.own_code(model, str(model))
     assert code is not None
     trust.trust(code)
@@ -96,7 +96,7 @@ def test_a_broken_trust_store_trusts_nothing(tmp_path: Path, home: Path) -> None
     model = make_model_with_code(tmp_path / "talk")
     store = home / "studio" / "config" / "trusted_code.json"
     store.parent.mkdir(parents=True)
-    store.write_text('[{"digest": ')
+    store.write_text('[{"digest": ', encoding="utf-8")
     with pytest.raises(StudioError, match="which has not been trusted"):
         prepared(tmp_path, model)
 
@@ -124,7 +124,7 @@ def test_trusted_code_is_trained_as_a_whole(tmp_path: Path, home: Path) -> None:
     model = make_model_with_code(tmp_path / "talk")
     for folder in ("tools", "examples"):
         (model / folder).mkdir()
-        (model / folder / "run.py").write_text(f"# {folder}\n")
+        (model / folder / "run.py").write_text(f"# {folder}\n", encoding="utf-8")
     code = trust.own_code(model, str(model))
     assert code is not None
     trust.trust(code)

@@ -291,7 +291,7 @@ def limited(place: Path, room_mib: int) -> tuple[list[float], list[int]]:
         cwd=Path(__file__).parents[3],
         env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=WAIT_S,
     )

@@ -132,7 +132,7 @@ def test_losses_equal_plain_peft(
     studio = recorder.losses()
     assert studio == pytest.approx(plain, abs=FLOAT32_LIMIT)
     assert studio[-1] < studio[0]
-    stored = json.loads(STORED.read_text())[f"accumulation {accumulation}"]
+    stored = json.loads(STORED.read_text(encoding="utf-8"))[f"accumulation {accumulation}"]
     assert studio == pytest.approx(stored, abs=2e-3)  # another processor may round otherwise
 
 
@@ -157,7 +157,7 @@ def test_losses_equal_plain_peft_on_the_real_starter(tmp_path: Path) -> None:
             "fp32",
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if "could not be downloaded" in done.stderr:

@@ -124,7 +124,9 @@ def test_monteclora_draws_while_it_trains_and_is_lora_afterwards(
 
     found = trained(monkeypatch, tmp_path, "monteclora", steps=2)
     assert any("std_prior" in n for n in found.trainable)
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     assert config["monteclora_config"] is None
     saved = plain_adapted(found.value).state_dict()
     assert not [n for n in saved if "sampler" in n]
@@ -164,7 +166,9 @@ def test_a_rotation_of_psoft_is_saved_as_a_lora(
 ) -> None:
     """PEFT saves R alone, and on another machine its directions may have the other sign."""
     found = trained(monkeypatch, tmp_path, "psoft", steps=3)
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 4)
     assert found.value.reload_difference < 1e-5
 
@@ -280,7 +284,9 @@ def test_adamss_is_saved_as_the_lora_that_it_is(
     """Three groups of rank 2: each output reads two of the six inner numbers."""
     own = {"directions": 12, "parts": 3, "rank": 2}
     found = trained(monkeypatch, tmp_path, "adamss", steps=3, method_settings=own)
-    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    config = json.loads(
+        (Path(found.value.path) / "adapter_config.json").read_text(encoding="utf-8")
+    )
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 6, 6)
     b = plain_adapted(found.value).base_model.model.model.layers[0].mlp.up_proj.lora_B["default"]
     used = (b.weight != 0).sum(dim=1)

@@ -30,7 +30,7 @@ def resized(
 
 def change(folder: str, name: str) -> torch.Tensor:
     """ΔW of one layer, from the files alone."""
-    config = json.loads((Path(folder) / "adapter_config.json").read_text())
+    config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
     tensors = load_file(Path(folder) / "adapter_model.safetensors")
     a, b = tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"]
     rank = a.shape[0]
@@ -59,7 +59,7 @@ def test_everything_kept_is_the_same_adapter(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path), size=0.2)
     named = "additional_chat_templates/tool_use.jinja"
     (Path(adapter.path) / named).parent.mkdir()
-    (Path(adapter.path) / named).write_text("{{ messages[0].content }}")
+    (Path(adapter.path) / named).write_text("{{ messages[0].content }}", encoding="utf-8")
     small = resized(tmp_path, adapter, by="energy", energy=1.0)
     assert (Path(small.path) / named).is_file()
     assert small.metrics["retained_energy"] == pytest.approx(1.0)

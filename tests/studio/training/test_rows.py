@@ -202,7 +202,7 @@ def test_a_group_is_on_one_side_and_a_share_of_groups_is_held_out(tmp_path: Path
     assert not groups["train"] & groups["validation"]
     assert len(groups["validation"]) == pytest.approx(0.2 * 97, abs=1)
     one = {"split_mode": "group", "group_column": "same"}
-    (tmp_path / "same.jsonl").write_text('{"text": "a", "same": 1}\n' * 3)
+    (tmp_path / "same.jsonl").write_text('{"text": "a", "same": 1}\n' * 3, encoding="utf-8")
     with pytest.raises(StudioError, match="all rows have the same value"):
         prepared(tmp_path, step="same", source="same.jsonl", **one)
 
@@ -248,7 +248,9 @@ def sentences(recorder: Recorder) -> list[str]:
 def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     good = '{"prompt": "a", "completion": "b"}\n'
     bad = ["{broken\n", '{"prompt": "a"}\n', '{"prompt": "", "completion": "b"}\n', "[1]\n"] * 2
-    (tmp_path / "rows.jsonl").write_text(good * 3 + "".join(b + good for b in bad))
+    (tmp_path / "rows.jsonl").write_text(
+        good * 3 + "".join(b + good for b in bad), encoding="utf-8"
+    )
     recorder = Recorder()
     options = {"source": "rows.jsonl", "validation_fraction": 0}
     value = prepared(tmp_path, recorder, on_bad_rows="skip", **options)
@@ -262,10 +264,10 @@ def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_a_bad_row_does_not_move_the_others(tmp_path: Path) -> None:
     rows = [f'{{"prompt": "q{i}", "completion": "a"}}' for i in range(100)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     whole = sided(prepared(tmp_path, step="a", source="rows.jsonl"))
     rows[10] = "{"
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     less = sided(
         prepared(tmp_path, step="b", source="rows.jsonl", on_bad_rows="skip", drop_rows="20")
     )
@@ -273,7 +275,9 @@ def test_a_bad_row_does_not_move_the_others(tmp_path: Path) -> None:
 
 
 def test_nothing_but_bad_rows(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": null}\n' * 3)
+    (tmp_path / "rows.jsonl").write_text(
+        '{"prompt": "a", "completion": null}\n' * 3, encoding="utf-8"
+    )
     with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has no value in column"):
         prepared(tmp_path, source="rows.jsonl", on_bad_rows="skip")
 
@@ -298,7 +302,9 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
 
 def test_duplicates_and_leaks(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i % 40}", "completion": "a", "note": i} for i in range(100)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+    )
     recorder = Recorder()
     value = prepared(tmp_path, recorder, source="rows.jsonl", deduplicate=True)
     assert sorted(sided(value)) == list(range(1, 41))
@@ -338,7 +344,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     ],
 )
 def test_the_shape_of_the_rows_is_told(row: dict[str, Any], shape: str, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3, encoding="utf-8")
     assert prepared(tmp_path, source="rows.jsonl").shape == shape
 
 
@@ -353,12 +359,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     for count in (20_000, 80_000):
         source, folder = tmp_path / f"{count}.jsonl", tmp_path / f"made-{count}"
         row = {"prompt": "question " * 60, "completion": "answer " * 60}
-        with source.open("w") as file:
+        with source.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({**row, "id": i}) + "\n" for i in range(count))
         done = subprocess.run(
             [sys.executable, root / "benchmarks" / "data.py", "step", source, folder, "0"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         figures = json.loads(done.stdout.splitlines()[-1])
@@ -368,7 +374,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, root / "benchmarks" / "data.py", "step", source, tmp_path / "stop", "0.5"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1])["stop_cpu_s"] < 2.0 * slowness()

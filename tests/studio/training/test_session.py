@@ -31,7 +31,9 @@ def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
     """A model with 40 learned positions: tokens, report and its fixes go by that, as a training does."""
     model = make_tiny_gpt2(tmp_path / "model", positions=40)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"text": "a" * n}) + "\n" for n in (30, 60)))
+    rows.write_text(
+        "".join(json.dumps({"text": "a" * n}) + "\n" for n in (30, 60)), encoding="utf-8"
+    )
     project = write_project(
         tmp_path / "p.studio",
         model,
@@ -58,7 +60,7 @@ def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
 def test_rows_that_are_dropped_as_duplicates_are_in_no_batch(tmp_path: Path) -> None:
     """Six rows, two of them twice: four are trained on, two at a time."""
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"text": c * 9}) + "\n" for c in "abcdab"))
+    rows.write_text("".join(json.dumps({"text": c * 9}) + "\n" for c in "abcdab"), encoding="utf-8")
     project = write_project(
         tmp_path / "p.studio",
         make_tiny_gpt2(tmp_path / "model", positions=40),

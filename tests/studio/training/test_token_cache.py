@@ -111,7 +111,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, damage: str) -> None:
         tokens.write_bytes(whole[:600] + bytes([whole[600] ^ 1]) + whole[601:])
     elif damage == "manifest":
         tokens.write_bytes(whole)
-        manifest.write_text(manifest.read_text()[:40])
+        manifest.write_text(manifest.read_text(encoding="utf-8")[:40], encoding="utf-8")
     elif damage == "no manifest":
         tokens.write_bytes(whole)
         manifest.unlink()
@@ -150,7 +150,7 @@ def test_the_limit_holds_and_zero_keeps_nothing(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, home: Path) -> None:
     (home / "cache").mkdir(parents=True)
-    (home / "cache" / "tokens").write_text("a file where the folder should be")
+    (home / "cache" / "tokens").write_text("a file where the folder should be", encoding="utf-8")
     for name in ("a", "b"):
         tokens, cached, _ = made(tmp_path / name, chats(5))
         assert not cached

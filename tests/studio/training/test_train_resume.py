@@ -178,7 +178,7 @@ def test_a_killed_training_resumes(tmp_path: Path) -> None:
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(tmp_path)],
             cwd=ROOT,
-            text=True,
+            encoding="utf-8",
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )

@@ -46,7 +46,7 @@ def test_plain_peft_loads_the_adapter(tmp_path: Path, quiet_transformers: None) 
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     PeftModel.from_pretrained(base, value.path)
     assert "im_start" in AutoTokenizer.from_pretrained(value.path).chat_template
-    config = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    config = json.loads((Path(value.path) / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == str(tmp_path / "model")
     assert [p.name for p in Path(value.path).parent.iterdir()] == ["adapter"]
     weights = Path(value.path) / "adapter_model.safetensors"
@@ -60,7 +60,7 @@ def test_a_hub_base_is_named_by_id_and_commit(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path)
     inputs["model"]["model"].update(source="someone/model", revision="c" * 40)
     value = train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=2))
-    config = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    config = json.loads((Path(value.path) / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["base_model_name_or_path"], config["revision"]) == ("someone/model", "c" * 40)
 
 

@@ -172,7 +172,7 @@ def files(*paths: Path) -> QMimeData:
 def test_dropped_data_file_becomes_a_dataset(make_canvas, tmp_path, name):
     path = tmp_path / "sub" / name
     path.parent.mkdir()
-    path.write_text("{}")
+    path.write_text("{}", encoding="utf-8")
     view = make_canvas(Graph())
     assert drop(view, files(path), QPoint(500, 300))
     (node,) = view.document.graph.nodes
@@ -185,7 +185,7 @@ def test_dropped_data_file_becomes_a_dataset(make_canvas, tmp_path, name):
 def test_dropped_file_in_the_projects_folder_is_relative(make_canvas, tmp_path):
     view = make_canvas(Graph())
     view.document.replace(Graph(), tmp_path / "mine.studio")
-    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "rows.jsonl").write_text("{}", encoding="utf-8")
     drop(view, files(tmp_path / "rows.jsonl"), QPoint(500, 300))
     assert view.document.graph.nodes[0].settings == {"source": "rows.jsonl"}
 
@@ -193,8 +193,8 @@ def test_dropped_file_in_the_projects_folder_is_relative(make_canvas, tmp_path):
 def test_several_files_and_a_folder_become_one_dataset_each(make_canvas, tmp_path, qtbot):
     folder = tmp_path / "chats"
     folder.mkdir()
-    (folder / "a.jsonl").write_text("{}")
-    (folder / "b.jsonl").write_text("{}")
+    (folder / "a.jsonl").write_text("{}", encoding="utf-8")
+    (folder / "b.jsonl").write_text("{}", encoding="utf-8")
     view = make_canvas(Graph())
     view.document.replace(Graph(), tmp_path / "mine.studio")
     with qtbot.waitSignal(view.data_dropped) as dropped:
@@ -218,7 +218,7 @@ def test_a_folder_too_large_to_look_through_is_not_looked_through(
     monkeypatch.setattr(_walk, "MOST_NAMES", 3)
     for name in ("a/b", "c/d", "e"):
         (tmp_path / "disk" / name).mkdir(parents=True)
-    (tmp_path / "disk" / "rows.jsonl").write_text("{}")
+    (tmp_path / "disk" / "rows.jsonl").write_text("{}", encoding="utf-8")
     view = make_canvas(Graph())
     with qtbot.waitSignal(view.files_dropped) as found:
         drop(view, files(tmp_path / "disk"), QPoint(500, 200))
@@ -230,7 +230,7 @@ def test_files_on_a_dataset_node_take_the_place_of_its_own(make_canvas, tmp_path
     view = make_canvas(Graph())
     view.document.replace(Graph(), tmp_path / "mine.studio")
     for name in ("old.jsonl", "new.csv"):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     drop(view, files(tmp_path / "old.jsonl"), QPoint(500, 300))
     (node,) = view.document.graph.nodes
     drop(view, files(tmp_path / "new.csv"), view.node_rect_in_view(node.id).center())
@@ -244,10 +244,10 @@ def test_files_on_a_dataset_node_take_the_place_of_its_own(make_canvas, tmp_path
 def test_dropped_models_become_base_models_and_the_rest_is_handed_on(make_canvas, tmp_path, qtbot):
     folder = tmp_path / "models" / "tiny"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (tmp_path / "a.gguf").write_text("")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "a.gguf").write_text("", encoding="utf-8")
     project = tmp_path / "other.studio"
-    project.write_text("{}")
+    project.write_text("{}", encoding="utf-8")
     view = make_canvas(Graph())
     view.document.replace(Graph(), tmp_path / "mine.studio")
     with qtbot.waitSignal(view.files_dropped) as found:
@@ -261,8 +261,8 @@ def test_dropped_models_become_base_models_and_the_rest_is_handed_on(make_canvas
 
 
 def test_dropped_weights_stand_for_their_folder(make_canvas, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_text("")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.safetensors").write_text("", encoding="utf-8")
     view = make_canvas(Graph())
     drop(view, files(tmp_path / "model.safetensors"), QPoint(500, 200))
     assert view.document.graph.nodes[0].settings == {"model": str(tmp_path)}

@@ -68,7 +68,7 @@ def test_a_configuration_of_a_folder_is_clicked_or_typed(
     for name in ("en", "de&at"):
         folder = session.document.project_dir / "set" / name
         folder.mkdir(parents=True)
-        (folder / "train.jsonl").write_text(ROW * 5)
+        (folder / "train.jsonl").write_text(ROW * 5, encoding="utf-8")
     use(session, "set")
     assert problems(session) == ["several_configurations"]
     session.window.canvas.select(("data",))
@@ -95,10 +95,10 @@ def test_a_split_of_a_dataset_card_is_clicked(open_session: OpenSession, qtbot: 
     folder.mkdir()
     files = "".join(f"  - split: {s}\n    path: {s}.jsonl\n" for s in ("train_a", "train_b"))
     (folder / "README.md").write_text(
-        f"---\nconfigs:\n- config_name: x\n  data_files:\n{files}---\n"
+        f"---\nconfigs:\n- config_name: x\n  data_files:\n{files}---\n", encoding="utf-8"
     )
     for name in ("train_a", "train_b"):
-        (folder / f"{name}.jsonl").write_text(ROW * 5)
+        (folder / f"{name}.jsonl").write_text(ROW * 5, encoding="utf-8")
     use(session, "set")
     assert problems(session) == ["several_splits"]
     session.window.canvas.select(("data",))
@@ -139,7 +139,7 @@ def test_a_file_without_tables_is_not_read_for_its_choices(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be large, and the list opens at once."""
-    (tmp_path / name).write_text(ROW)
+    (tmp_path / name).write_text(ROW, encoding="utf-8")
     read: list[Path] = []
     monkeypatch.setattr(sources, "read_rows", lambda path, *options: iter(read.append(path) or ()))
     assert sources.choices_of(DatasetSettings(source=name), tmp_path, "table") == ()

@@ -270,7 +270,7 @@ def test_a_folder_with_splits(open_session: OpenSession, qtbot: QtBot) -> None:
     folder.mkdir()
     row = '{"prompt": "say", "completion": "it is said"}\n'
     for name, count in (("test", 2), ("train", 5), ("validation", 4)):
-        (folder / f"{name}.jsonl").write_text(row * count)
+        (folder / f"{name}.jsonl").write_text(row * count, encoding="utf-8")
     session.document.edit(set_setting(session.document.graph, "data", "source", "set"), "Change")
     page = show(session, "data", ROWS)
     files = page.findChild(QWidget, "row-files")

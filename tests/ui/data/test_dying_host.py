@@ -26,10 +26,10 @@ def test_a_host_that_dies_again_and_again_is_told(
     qtbot.waitUntil(lambda: session.data.state == "failed")
     assert page.state.sentence.text().startswith("The helper process that reads the data exited")
     assert "no memory left" in page.state.hint.text()
-    assert starts.read_text().count("started") == 1 + MOST_RESTARTS
+    assert starts.read_text(encoding="utf-8").count("started") == 1 + MOST_RESTARTS
 
     QTest.mouseClick(page.state.button, Qt.MouseButton.LeftButton)  # Try again
-    tried = lambda: starts.read_text().count("started")  # noqa: E731
+    tried = lambda: starts.read_text(encoding="utf-8").count("started")  # noqa: E731
     qtbot.waitUntil(lambda: tried() == 2 * (1 + MOST_RESTARTS))
     qtbot.waitUntil(lambda: session.data.state == "failed")
     qtbot.wait(300)

@@ -94,7 +94,7 @@ def test_file_in_the_project_is_stored_relative(
 
 def test_drop_a_file(panel: InspectorPanel, field: Find, settings: Stored, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
-    rows.write_text("a,b\n1,2\n")
+    rows.write_text("a,b\n1,2\n", encoding="utf-8")
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(rows))])
     copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier(0)

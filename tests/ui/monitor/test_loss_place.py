@@ -30,7 +30,9 @@ def panel(qtbot: QtBot) -> MonitorPanel:
 def kept_from(folder: Path, *more: Event) -> RunState:
     """A run whose adapter lies in another run's folder."""
     folder.mkdir(parents=True)
-    (folder / "events.jsonl").write_text("".join(e.to_line() for e in fake_run.beginning()))
+    (folder / "events.jsonl").write_text(
+        "".join(e.to_line() for e in fake_run.beginning()), encoding="utf-8"
+    )
     adapter = folder / "artifacts" / "train-1" / "adapter"
     state = RunState()
     for event in (

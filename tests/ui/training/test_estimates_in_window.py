@@ -48,7 +48,7 @@ def session(make_session: MakeSession, tmp_path: Path, qtbot: QtBot) -> Session:
     """A project whose Train node is shown."""
     model = tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text(json.dumps(CONFIG))
+    (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     project = write_project(tmp_path / "p.studio", model, write_rows(tmp_path / "r.jsonl"))
     session = make_session(load_project(project), project)
     session.window.canvas.select(("train",))
@@ -129,7 +129,7 @@ def write_run(session: Session) -> None:
     )  # the weights are missing: it cannot be compiled
     folder = create_run(session.runs.runs_dir, plan, document.graph)
     there = {"device": "cpu", "cpu": "cpu", "cpu_count": 2, "threads": 1}
-    folder.environment_path.write_text(json.dumps(there))
+    folder.environment_path.write_text(json.dumps(there), encoding="utf-8")
     folder.append(Event("RunStarted", 0.0, None, {}))
     folder.append(Event("StepStarted", 1.0, "train", {}))
     for n in range(6):
