@@ -372,7 +372,6 @@ def tests(bench: Bench) -> Found:
         [*command, "-p", "no:cacheprovider"],
         cwd=ROOT,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         check=False,
     )
@@ -583,7 +582,6 @@ def _in_a_process(name: str, device: str, limit_s: float) -> Found:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         encoding="utf-8",
         start_new_session=True,
     )

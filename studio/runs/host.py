@@ -25,6 +25,7 @@ from typing import NoReturn
 import psutil
 
 from bootstrap import in_use
+from bootstrap.platforms import cloud_folder
 from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
@@ -245,6 +246,7 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
         for sentence in registry.failures:
             logger.warning("%s", sentence)
         _tell_lost_threads(folder, sink)
+        _tell_cloud(folder, sink)
         device.use(device.wanted_device((s.type, s.settings) for s in plan.steps))
         _tell_other_device(folder, sink)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
@@ -278,6 +280,17 @@ def _tell_other_device(folder: RunFolder, sink: EventSink) -> None:
                 "differs, and its results may differ in the last digits.",
             )
         )
+
+
+def _tell_cloud(folder: RunFolder, sink: EventSink) -> None:
+    """Warn of a run in a folder that a service uploads: gigabytes of checkpoints, and files locked meanwhile."""
+    service = cloud_folder(folder.path)
+    if service:
+        sentence = (
+            f"This run is stored in a folder that {service} copies: every checkpoint is uploaded, and files can be "
+            "locked meanwhile. Choose another runs folder in the settings, or with --runs."
+        )
+        sink.emit(event("Notice", level="warning", sentence=sentence))
 
 
 def _unprepared(folder: RunFolder, sink: EventSink, error: Exception) -> str:

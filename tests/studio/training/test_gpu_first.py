@@ -84,7 +84,6 @@ def test_without_a_gpu_it_fails_in_words() -> None:
         command,
         cwd=ROOT,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         env={**os.environ, **hidden},
         check=False,
