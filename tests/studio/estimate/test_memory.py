@@ -239,7 +239,7 @@ def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
 
 
 def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
-    """Where the device computes in bfloat16; and what was saved adds up to the new peak."""
+    """Where the device computes in it; and what was saved adds up to the new peak."""
     graph, registry = (
         set_setting(load_project(project), "base", "dtype", "float32"),
         load_registry(),
@@ -250,9 +250,10 @@ def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
     assert before.peak is not None
     assert after is not None
     assert before.peak - sum(p.saves for p in proposals) == after.peak
-    without = dataclasses.dataclasses.replace(machine(24 * 10**9), bfloat16=False)
-    proposals, _ = propose(graph, registry, project.parent, Facts(without))
-    assert "dtype" not in [p.field for p in proposals]
+    older = dataclasses.replace(machine(24 * 10**9), bfloat16=False, flash=False)
+    for without, value in ((older, "float16"), (dataclasses.replace(older, device="cpu"), None)):
+        proposals, _ = propose(graph, registry, project.parent, Facts(without))
+        assert {p.field: p.value for p in proposals}.get("dtype") == value
 
 
 def test_what_cannot_fit_is_said(project: Path) -> None:
