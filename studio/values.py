@@ -118,3 +118,20 @@ class ReportValue(Value):
     path: str
     rows: int
     measures: dict[str, dict[str, float]]
+
+
+_VALUES: dict[str, type[Value]] = {
+    "dataset": DatasetValue,
+    "model": ModelValue,
+    "adapted_model": AdaptedModelValue,
+    "adapter": AdapterValue,
+    "report": ReportValue,
+}
+
+
+def check_value(data: Any) -> None:
+    """Raise ``ValueError`` for JSON data of one of these kinds that does not describe such a value.
+    Other kinds belong to extensions."""
+    known = _VALUES.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if known is not None:
+        known.model_validate(data)

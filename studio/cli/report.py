@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bootstrap.requirements import launcher
 from studio.cli.terminal import draw
 from studio.events import Event
 from studio.runs.folder import RunFolder
@@ -241,7 +242,7 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
 def _program() -> str:
     """How this program was started, as far as it can be typed again."""
     started = sys.argv[0] if sys.argv else ""
-    return f"python3 {_quoted(started)}" if started.endswith("main.py") else "lora-studio"
+    return f"{launcher()} {_quoted(started)}" if started.endswith("main.py") else "lora-studio"
 
 
 def _quoted(text: object) -> str:

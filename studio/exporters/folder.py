@@ -20,12 +20,15 @@ from bootstrap.platforms import writable
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.system import busy_files
+from studio.system.paths import LENGTH_HINT, length_problem, name_problem
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
 
 MANIFEST = "lora-studio.json"
 _STAGING = ".lora-studio-export-"
+LONGEST_IN_EXPORT = 85
+"""Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
 _KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
 
@@ -56,6 +59,12 @@ def _article(kind: str) -> str:
 def refusal(folder: Path) -> tuple[str, str, str] | None:
     """The reason why an export may not be written to ``folder``: sentence without a full stop, hint and code."""
     other = "Choose another folder."
+    name = name_problem(folder)
+    if name:
+        return name, "Choose another name.", "invalid_name"
+    length = length_problem(folder, LONGEST_IN_EXPORT)
+    if length:
+        return length, LENGTH_HINT, "path_too_long"
     if folder.is_file():
         return f"{folder} is a file, not a folder", other, "file_in_the_way"
     if folder.is_dir():

@@ -25,6 +25,12 @@ FORMAT = "lora-studio"
 VERSION = 2
 SUFFIX = ".studio"
 
+
+def is_project(path: str | Path) -> bool:
+    """Whether a path is named like a project; Windows also has it in upper case."""
+    return str(path).lower().endswith(SUFFIX)
+
+
 _EARLIER_DEFAULTS = {"dataset": {"documents": "paragraph"}, "train": {"long_text": "cut"}}
 """The defaults of version 1 that have changed, by node type."""
 

@@ -26,11 +26,14 @@ from studio.runs.plan import Plan, plan_from_json
 from studio.system import busy_files
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
-from studio.system.paths import is_utf8
+from studio.system.paths import LENGTH_HINT, is_utf8, length_problem
 from studio.system.stored_json import open_for_appending, open_regular, parse, read_regular
 
 STAGING = ".staging-"
 PREPARING_S = 30.0
+LONGEST_IN_RUN = 120
+"""Characters of the longest path in a run folder: a node name of 49, a hash, the prefix of an unfinished result
+and the name of a data file."""
 _TAIL_BYTES = 64 * 1024
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
@@ -172,6 +175,7 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
     try:
         if not is_utf8(runs_dir):
             raise OSError(errno.EILSEQ, "its name is not valid UTF-8")
+        _refuse_length(runs_dir, plan)
         runs_dir.mkdir(parents=True, exist_ok=True)
         draft = runs_dir / f".new-{secrets.token_hex(6)}"
         draft.mkdir()
@@ -188,6 +192,20 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
             code="runs_folder",
             file=str(runs_dir),
         ) from error
+
+
+def _refuse_length(runs_dir: Path, plan: Plan) -> None:
+    """On Windows, before anything is written: a file that does not fit would end the run in the middle."""
+    name = f"00000000-000000-{_slug(plan.name)}-10"
+    problem = length_problem(Path(os.path.abspath(runs_dir)), len(name) + 1 + LONGEST_IN_RUN)
+    if problem:
+        raise StudioError(
+            f"{problem}.",
+            title="The path of the runs folder is too long",
+            hint=LENGTH_HINT,
+            code="path_too_long",
+            file=str(runs_dir),
+        )
 
 
 def _fill(folder: RunFolder, plan: Plan, graph: Graph) -> None:

@@ -25,6 +25,7 @@ from typing import NoReturn
 import psutil
 
 from bootstrap import in_use
+from bootstrap.platforms import cloud_folder
 from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
@@ -244,6 +245,7 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
         for sentence in registry.failures:
             logger.warning("%s", sentence)
         _tell_lost_threads(folder, sink)
+        _tell_cloud(folder, sink)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
@@ -259,6 +261,17 @@ def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:
         sentence = (
             f"{folder.environment_path.name} has no valid number of threads: the run continues with "
             f"{os.environ['OMP_NUM_THREADS']}, and its results may differ in the last digits."
+        )
+        sink.emit(event("Notice", level="warning", sentence=sentence))
+
+
+def _tell_cloud(folder: RunFolder, sink: EventSink) -> None:
+    """Warn of a run in a folder that a service uploads: gigabytes of checkpoints, and files locked meanwhile."""
+    service = cloud_folder(folder.path)
+    if service:
+        sentence = (
+            f"This run is stored in a folder that {service} copies: every checkpoint is uploaded, and files can be "
+            "locked meanwhile. Choose another runs folder in the settings, or with --runs."
         )
         sink.emit(event("Notice", level="warning", sentence=sentence))
 

@@ -20,6 +20,7 @@ from studio.runs.folder import RunFolder, read_json
 from studio.runs.plan import Step
 from studio.system.atomic import write_atomic
 from studio.system.stored_json import with_hash, without_hash
+from studio.values import check_value
 
 _SLACK_S = 2.0
 
@@ -103,6 +104,8 @@ def _record_paths(folder: RunFolder, fingerprint: str) -> Iterator[Path]:
 def _read(path: Path) -> Record | None:
     try:
         data, _ = without_hash(read_json(path))
+        for output in dict(data["outputs"]).values():
+            check_value(output)
         return Record(
             str(data["node"]),
             str(data["type"]),

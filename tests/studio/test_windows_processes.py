@@ -207,7 +207,7 @@ def test_helpers_read_and_print_utf_8_whatever_the_code_page(
     for name, value in ODD.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "file").write_text("日本", encoding="utf-8")
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = start_child([sys.executable, "-c", SAYS, str(tmp_path / "file")], errors)
         assert process.stdout is not None
         assert process.stdout.read() == "日本 → \\udc80\n"
@@ -336,7 +336,7 @@ def test_an_estimate_whose_process_ends_at_once_has_its_reason_elsewhere() -> No
 
 def test_a_real_module_runs_as_a_child() -> None:
     """The whole of ``start_child``, for which the tests above replace parts."""
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = start_child(module_command("this"), errors)
         assert process.stdout is not None
         assert "Zen" in process.stdout.readline()

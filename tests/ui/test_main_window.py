@@ -80,6 +80,30 @@ def test_save_as_keeps_relative_files_reachable(
     assert session.document.path == other / "copy.studio"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "saved"), [("COPY.STUDIO", "COPY.STUDIO"), ("copy", "copy.studio")]
+)
+def test_save_as_proposes_a_name_that_every_system_allows(
+    make_session: MakeSession,
+    tmp_path: Path,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    saved: str,
+) -> None:
+    session = make_session(toys.toy_graph("Qwen/3: better?"))
+    proposed: list[str] = []
+
+    def choose(*arguments: object) -> tuple[str, str]:
+        proposed.append(Path(str(arguments[2])).name)
+        return str(tmp_path / chosen), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    press(session, qtbot, Qt.Key.Key_S, CTRL, SHIFT)
+    assert proposed == ["Qwen-3- better-.studio"]
+    assert session.document.path == tmp_path / saved
+
+
 def test_the_shipped_project_is_never_written(
     make_session: MakeSession, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +166,9 @@ def test_a_project_that_cannot_be_opened_leaves_the_old_one(
     assert session.document.path == project
 
 
-def test_a_dropped_project_opens(make_session: MakeSession, project: Path) -> None:
+@pytest.mark.parametrize("name", ["toys.studio", "TOYS.STUDIO"])
+def test_a_dropped_project_opens(make_session: MakeSession, project: Path, name: str) -> None:
+    project = project.rename(project.with_name(name))
     session = make_session(Graph())
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(project))])

@@ -18,7 +18,8 @@ def reveal(path: Path) -> bool:
     if not path.exists():
         return False
     if sys.platform == "win32":
-        subprocess.Popen(["explorer", "/select,", str(path)])
+        # As one text: Explorer splits its argument at commas, and quotes that Python would set are not enough.
+        subprocess.Popen(f'explorer /select,"{path}"')
         return True
     if sys.platform == "darwin":
         subprocess.Popen(["open", "-R", str(path)])

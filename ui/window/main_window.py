@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.graph.document import Document
-from studio.graph.project import SUFFIX
+from studio.graph.project import is_project
 from studio.graph.registry import Registry
 from ui.canvas.palette import NodePalette
 from ui.canvas.view import CanvasView
@@ -262,4 +262,4 @@ class MainWindow(QMainWindow):
 
 def _project_in(event: QDropEvent) -> Path | None:
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-    return next((p for p in paths if p.suffix == SUFFIX), None)
+    return next((p for p in paths if is_project(p)), None)

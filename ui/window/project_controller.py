@@ -18,6 +18,7 @@ from studio.graph.edits import rename
 from studio.graph.graph import Graph
 from studio.graph.project import (
     SUFFIX,
+    is_project,
     load_project,
     read_journal,
     remove_journal,
@@ -26,7 +27,7 @@ from studio.graph.project import (
 )
 from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
-from studio.system.paths import assets_dir, data_dir
+from studio.system.paths import assets_dir, data_dir, file_name
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.window.preferences import Preferences
 from ui.window.window_store import WindowStore
@@ -184,7 +185,7 @@ class ProjectController(QObject):
 
     def save_as(self) -> bool:
         """Ask for a path and save there."""
-        name = self._document.graph.name.replace("/", "-") + SUFFIX
+        name = file_name(self._document.graph.name) + SUFFIX
         start = self._document.path
         if start is None or self.read_only:
             start = self._last_folder() / name
@@ -194,7 +195,7 @@ class ProjectController(QObject):
         if not chosen:
             return False
         path = Path(chosen)
-        return self._save_to(path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX))
+        return self._save_to(path if is_project(path) else path.with_name(path.name + SUFFIX))
 
     def _save_to(self, path: Path) -> bool:
         path = path.resolve()

@@ -17,7 +17,7 @@ from PySide6.QtWidgets import QApplication
 from studio.errors import StudioError
 from studio.graph.document import Document
 from studio.graph.graph import Graph
-from studio.graph.project import SUFFIX
+from studio.graph.project import is_project
 from studio.graph.registry import Registry
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
@@ -196,7 +196,7 @@ class Session(QObject):
 
     @Slot(object)
     def _files_dropped(self, paths: list[str]) -> None:
-        project = next((Path(p) for p in paths if p.endswith(SUFFIX)), None)
+        project = next((Path(p) for p in paths if is_project(p)), None)
         if project is not None:
             self.project.open(project)
         elif paths:

@@ -256,6 +256,25 @@ def test_stop_from_another_terminal(tmp_path: Path) -> None:
     assert "not running" in err
 
 
+def test_finish_needs_a_training_that_is_going(tmp_path: Path) -> None:
+    """Otherwise a later training of the run would end after its first step."""
+    file = toy_runs.project(tmp_path, block={"how": "check"})
+    process = start("run", file, "--runs", tmp_path / "runs", "--json")
+    wait_for(tmp_path, "Blocking")
+    run = only_run(tmp_path)
+    code, _, err = studio("finish", run.id, "--runs", tmp_path / "runs")
+    assert code == 2
+    assert "no training to finish" in err
+    assert not run.commands_path.exists() or "finish" not in run.commands_path.read_text(
+        encoding="utf-8"
+    )
+    assert studio("stop", run.id, "--runs", tmp_path / "runs")[0] == 0
+    process.communicate(timeout=WAIT_S)
+    code, _, err = studio("finish", run.id, "--runs", tmp_path / "runs")
+    assert code == 2
+    assert "not running" in err
+
+
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, flag: list[str]) -> None:
     file = toy_runs.project(tmp_path, train={"steps": 2000, "pause": 0.01})

@@ -233,6 +233,10 @@ RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
     "files of texts": lambda r: r.update(files=["abc"]),
     "seconds as text": lambda r: r.update(seconds="x"),
     "no outputs": lambda r: r.update(outputs={}),
+    "a model without a path": lambda r: r["outputs"].update(dataset={"kind": "model"}),
+    "a dataset with another shape": lambda r: r["outputs"].update(
+        dataset={"kind": "dataset", "path": [], "shape": "round"}
+    ),
     "outputs as list": lambda r: r.update(outputs=[1]),
     "artifacts of numbers": lambda r: r.update(artifacts=[5]),
     "another fingerprint": lambda r: r.update(fingerprint="0" * 64),

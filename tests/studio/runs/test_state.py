@@ -37,6 +37,12 @@ def test_before_anything() -> None:
     assert (state.status, state.nodes, state.time_left_s(0.0)) == ("preparing", {}, None)
 
 
+def test_nodes_with_the_same_title_are_told_apart() -> None:
+    nodes = [{"id": n, "type": "train", "title": t} for n, t in (("a", "Train"), ("b", "Train"))]
+    state = state_of(at(1, "RunStarted", nodes=[*nodes, {"id": "c", "title": "Export"}]))
+    assert [state.title_of(n) for n in "abc"] == ["Train (a)", "Train (b)", "Export"]
+
+
 def test_insights_of_two_trainings_do_not_mix() -> None:
     """The insights of the latest training are shown, without those that a resumed run has undone."""
 

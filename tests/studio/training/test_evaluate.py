@@ -114,6 +114,18 @@ def test_an_untuned_model_has_one_figure(tmp_path: Path) -> None:
     )
 
 
+def test_the_table_marks_the_right_answers(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path)
+    model = plain_model(base.path)
+    answers = [plain_answer(model, q) for q in QUESTIONS]
+    expected = [a if i % 2 else f"{a} not" for i, a in enumerate(answers)]
+    found = report(tmp_path, write(tmp_path / "rows", rows(expected)), base, Recorder())
+    written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    right = [row["right"] for row in written["answers"]]
+    assert right == [["after"] if i % 2 else [] for i in range(len(QUESTIONS))]
+    assert found.measures["exact_match"]["after"] == right.count(["after"]) / len(QUESTIONS)
+
+
 def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
     base = tiny_base(tmp_path)
     model = plain_model(base.path)

@@ -1,0 +1,123 @@
+"""Names and paths as Windows has them, on a system that is made to look like it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootstrap import platforms
+from studio.cli import report
+from studio.errors import StudioError
+from studio.exporters.folder import refusal
+from studio.runs.folder import LONGEST_IN_RUN, create_run
+from studio.system import paths
+from tests.studio.runs import toy_runs
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows without long paths."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    for module in (paths, platforms):
+        monkeypatch.setattr(module, "long_paths", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Small talk", "Small talk"),
+        ("Qwen/Qwen3: better?", "Qwen-Qwen3- better-"),
+        ('a<b>|"c"*\\', "a-b--"),
+        ("con", "_con"),
+        ("NUL.v2", "_NUL.v2"),
+        ("LPT1 .x", "_LPT1 .x"),
+        ("console", "console"),
+        ("ends with dots. . ", "ends with dots"),
+        ("日本 ü", "日本 ü"),
+        ("", "untitled"),
+        ("...", "untitled"),
+    ],
+)
+def test_a_project_name_as_a_file_name(name: str, file: str) -> None:
+    assert paths.file_name(name).startswith(file)
+    assert paths.file_name(paths.file_name(name)) == paths.file_name(name)
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("out: final", "“out: final” contains a character"),
+        ("what?", "“what?” contains a character"),
+        ("nul", "does not allow the name “nul”"),
+        ("trailing.", "does not allow the name “trailing.”"),
+        ("x" * 250, "too long"),
+    ],
+)
+def test_an_export_folder_that_windows_cannot_create(
+    tmp_path: Path, folder: str, words: str
+) -> None:
+    found = refusal(tmp_path / folder / "model")
+    assert found is not None
+    assert words in found[0]
+
+
+def test_other_systems_allow_these_names(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "out: final?" / "nul") is None
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_runs_folder_that_is_too_long_is_refused_before_the_run(tmp_path: Path) -> None:
+    plan, graph = toy_runs.plan(tmp_path), toy_runs.graph()
+    deep = tmp_path / ("d" * (200 - len(str(tmp_path))))
+    with pytest.raises(StudioError, match=r"Windows allows 259") as caught:
+        create_run(deep, plan, graph)
+    assert "LongPathsEnabled" in (caught.value.hint or "")
+    assert not deep.exists()
+
+
+def test_long_paths_are_no_problem_elsewhere(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * (200 - len(str(tmp_path))))
+    assert create_run(deep, toy_runs.plan(tmp_path), toy_runs.graph()).path.is_dir()
+
+
+def test_the_paths_in_a_run_are_not_longer_than_assumed(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    assert toy_runs.run_here(run) == "completed"
+    longest = max(len(str(p.relative_to(run.path))) for p in run.path.rglob("*"))
+    assert longest + len(".staging-") <= LONGEST_IN_RUN
+
+
+def test_store_python_gets_folders_outside_appdata(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LORA_STUDIO_HOME", raising=False)
+    monkeypatch.delenv("LORA_STUDIO_CACHE", raising=False)
+    monkeypatch.setattr(paths, "store_python", lambda: True)
+    home = Path.home() / "lora-studio"
+    assert paths.runs_dir() == home / "data" / "runs"
+    assert paths.cache_dir() == home / "cache"
+
+
+def test_a_run_in_a_cloud_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studio.runs import host
+    from studio.runs.sink import EventSink
+
+    monkeypatch.setenv("OneDrive", str(tmp_path))
+    run = toy_runs.folder(tmp_path)
+    sink = EventSink(run)
+    sink.open()
+    host._tell_cloud(run, sink)
+    sink.close()
+    assert "OneDrive copies" in run.events_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("platform", "command"), [("win32", "py main.py"), ("linux", "python3 main.py")]
+)
+def test_the_command_to_resume_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, platform: str, command: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    assert report._program().replace('"', "") == command
