@@ -43,7 +43,7 @@ def write_arrow(path: Path) -> None:
 
 def write_csv(path: Path) -> None:
     lines = ["prompt,completion", *(f"{r['prompt']},{r['completion']}" for r in ROWS)]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_sqlite(path: Path) -> None:
@@ -58,10 +58,12 @@ def write_zip(path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
-    "rows.jsonl": lambda path: path.write_text(LINES),
-    "rows.json": lambda path: path.write_text(json.dumps(ROWS)),
+    "rows.jsonl": lambda path: path.write_text(LINES, encoding="utf-8"),
+    "rows.json": lambda path: path.write_text(json.dumps(ROWS), encoding="utf-8"),
     "rows.csv": write_csv,
-    "latin.csv": lambda path: path.write_text("prompt,completion\n" + "é,è\n" * 40, "latin-1"),
+    "latin.csv": lambda path: path.write_text(
+        "prompt,completion\n" + "é,è\n" * 40, encoding="latin-1"
+    ),
     "rows.parquet": lambda path: pyarrow.parquet.write_table(table(), path, row_group_size=7),
     "rows.arrow": write_arrow,
     "rows.sqlite": write_sqlite,
@@ -104,14 +106,14 @@ def test_the_data_host_keeps_no_file_and_notices_a_change(tmp_path: Path) -> Non
     """Another program replaces the file while its rows are shown, and it leaves nothing behind."""
     make_tiny_model(tmp_path / "model")
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(LINES)
+    rows.write_text(LINES, encoding="utf-8")
     project = write_project(tmp_path / "p.studio", "model", rows)
     with windows_files(tmp_path) as files:
         with DataClient() as client:
             assert last(client, "open", **asked(project)).kind == "result"
             assert last(client, "rows", first=1, limit=5).data["count"] == 40
             assert last(client, "report").kind == "result"
-            (tmp_path / "new").write_text(LINES + LINES)
+            (tmp_path / "new").write_text(LINES + LINES, encoding="utf-8")
             os.replace(tmp_path / "new", rows)
             reply = last(client, "rows", first=1, limit=5)
             assert (reply.kind, reply.data["code"]) == ("error", DATA_CHANGED)
