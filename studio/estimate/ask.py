@@ -118,6 +118,7 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         "batch": asdict(longest_batch(job, data, mode)),
         "model": model,
         "train": job.train.model_dump(mode="json"),
+        "device": facts.machine.wanted,
         "adapted": _adapted(job, model),
     }
 
@@ -259,7 +260,7 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
             job.train.batching,
         )
     )
-    probed = probed_paces(facts.threads)
+    probed = probed_paces(facts.machine, facts.threads)
     facts = replace(facts, paces=(*(p for p in facts.paces if p.origin == "run"), *probed))
     return estimate_job(job, facts)
 

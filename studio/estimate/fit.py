@@ -62,7 +62,7 @@ def propose(
     train = next((n for n in graph.nodes if n.type == "train" and node in (None, n.id)), None)
     if train is None:
         return (), None
-    facts = facts or Facts(this_machine())
+    facts = facts or Facts(this_machine(graph))
     job = job_of(graph, registry, project_dir, train)
     now = estimate_job(job, facts)
     facts = carried(facts, now)

@@ -64,7 +64,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
     detected = detect_encoding(path, options.encoding)
     if not detected.packed and not detected.recoded and archive_of(path) is None:
         return _opened(path, detected, stack)
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    copy = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
     damage: StudioError | None = None
     with ExitStack() as own:
         try:
