@@ -95,6 +95,7 @@ def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
     setup.choice = torch_source.choice(stamp, os.environ)
     complete = requirements.stamp_covers(venv, source, extras)
     if complete and not replaces_torch(setup, stamp):
+        tell_about_cards(setup)
         requirements.write_stamp(venv, source, setup.extras, torch_source.record(setup.choice))
         return
     optional = complete and not os.environ.get(torch_source.CHOICE)
@@ -318,8 +319,7 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
     Returns whether it is the right one now. An `optional` change of a working torch that fails is
     reported, and tried again at the next start.
     """
-    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
-        setup.progress.phase(notice)
+    tell_about_cards(setup)
     if not replaces_torch(setup, stamp):
         check_space(setup, None)
         return True
@@ -343,6 +343,12 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
         )
         return False
     return True
+
+
+def tell_about_cards(setup: Setup) -> None:
+    """Name the cards that torch cannot use, and what to do."""
+    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
+        setup.progress.phase(notice)
 
 
 def _install_from(setup: Setup, sources: Sequence[Source]) -> None:

@@ -235,15 +235,28 @@ def runtime_problem(path: str, version: tuple[int, ...]) -> str | None:
     )
 
 
+RUNTIME_HINT = (
+    "Install the newest one with: winget install Microsoft.VCRedist.2015+.x64. If that does not help, as with "
+    f"Anaconda, which brings its own, install Python {RECOMMENDED} from python.org and start with: py "
+    f"-{RECOMMENDED} main.py"
+)
+
+
+OLD_RUNTIME = (
+    "its libraries need a newer Microsoft Visual C++ runtime than the one that is found first."
+)
+
+
+def is_old_runtime(output: str) -> bool:
+    """Whether an error of an import means that a library of Windows is missing or too old."""
+    return any(mark in output for mark in ("WinError 1114", "WinError 126", "DLL load failed"))
+
+
 def import_problem(status: int, output: str) -> str:
     """Why torch was installed but does not load, from the exit status and output of an import."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    if "WinError 1114" in output or "WinError 126" in output or "DLL load failed" in output:
-        return (
-            "torch does not load: its libraries need a newer Microsoft Visual C++ runtime than the one found first "
-            "(Anaconda brings an old one). Install it with: winget install Microsoft.VCRedist.2015+.x64. If that "
-            f"does not help, install Python {RECOMMENDED} from python.org and start with: py -{RECOMMENDED} main.py"
-        )
+    if is_old_runtime(output):
+        return f"torch does not load: {OLD_RUNTIME} {RUNTIME_HINT}"
     if status in (-4, 0xC000001D, 0xC000001D - 2**32):
         return "torch does not load: it uses instructions that this processor does not have. Use another computer."
     if "GLIBC" in output:

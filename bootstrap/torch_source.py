@@ -70,7 +70,8 @@ BUILDS = (
     Build("13.0", (580,), (580,), (7, 5), 12),
     Build("12.6", (525, 60, 13), (528, 33), (5, 0), 9),
 )
-"""The newest first. CUDA 12.8 and 12.9 are not built any more; 13.2 serves the same cards as 13.0."""
+"""The newest first. CUDA 12.8 and 12.9 are not built any more; 13.2 serves the same cards as 13.0. bitsandbytes has
+libraries for all three."""
 
 
 def is_arm(machine: str) -> bool:

@@ -416,13 +416,16 @@ def test_a_card_that_appears_replaces_the_cpu_build(
     assert requirements.torch_settled(venv)
 
 
-def test_a_new_driver_that_changes_nothing_installs_nothing(
-    complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_card_without_a_build_is_named_and_nothing_installed(
+    complete: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, venv = complete
     _machine(monkeypatch, _driver("470.82", KEPLER))
     monkeypatch.setattr(install.Setup, "pip", lambda *_: pytest.fail("must not install"))
     install.set_up(source, venv, [])
+    assert "no build for the Tesla K80" in capsys.readouterr().err
     assert requirements.torch_settled(venv)
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bootstrap.platforms import writable
+from bootstrap.platforms import OLD_RUNTIME, RUNTIME_HINT, is_old_runtime, writable
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import hardware, paths
@@ -81,6 +81,8 @@ def torch_facts() -> dict[str, Any]:
         return facts
     except ValueError:
         lines = done.stderr.strip().splitlines()
+        if is_old_runtime(done.stderr):
+            return {"error": f"{OLD_RUNTIME} {RUNTIME_HINT}"}
         return {"error": lines[-1] if lines else f"it exited with code {done.returncode}"}
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
