@@ -7,12 +7,14 @@ pip is replaced only where it would download.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
+import ctypes
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -796,6 +798,87 @@ def test_an_old_windows_runtime_is_named(
 def test_a_recent_or_unknown_windows_runtime_is_accepted() -> None:
     assert platforms.runtime_problem(r"C:\Windows\System32\msvcp140.dll", (14, 40)) is None
     assert platforms.runtime_problem(r"C:\Windows\System32\msvcp140.dll", ()) is None
+
+
+class _FakeWindll:
+    """kernel32 and version.dll of a machine whose runtime has the version 14.29.30139.0."""
+
+    path = r"C:\Anaconda3\msvcp140.dll"
+
+    def __init__(self) -> None:
+        self.kernel32 = self.version = self
+        self.block = (ctypes.c_uint32 * 13)(0xFEEF04BD, 0x10000, 14 << 16 | 29, 30139 << 16)
+
+    def GetModuleFileNameW(self, handle: Any, buffer: Any, size: int) -> int:
+        buffer.value = self.path
+        return len(self.path)
+
+    def GetFileVersionInfoSizeW(self, path: str, handle: Any) -> int:
+        return 2000 if path == self.path else 0
+
+    def GetFileVersionInfoW(self, path: str, handle: int, size: int, data: Any) -> int:
+        return 1
+
+    def VerQueryValueW(self, data: Any, name: str, block: Any, length: Any) -> int:
+        block._obj.value = ctypes.addressof(self.block)
+        return 1
+
+
+def test_the_runtime_that_this_python_loads_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = type("Library", (), {"_handle": 7})()
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setattr(ctypes, "windll", _FakeWindll(), raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: loaded)
+    assert system.windows_runtime() == (_FakeWindll.path, (14, 29, 30139, 0))
+    with pytest.raises(BootstrapError, match=r"version 14\.29 is loaded from C:\\Anaconda3"):
+        system.check_windows_runtime()
+
+
+class _FakeRegistry:
+    """winreg with one value, or with the keys of a list."""
+
+    HKEY_LOCAL_MACHINE = 0
+
+    def __init__(self, value: int | None, keys: Sequence[str] = ()) -> None:
+        self.value, self.keys = value, keys
+
+    def OpenKey(self, root: int, path: str) -> Any:
+        return contextlib.nullcontext(path)
+
+    def QueryValueEx(self, key: str, name: str) -> tuple[int, int]:
+        if self.value is None:
+            raise FileNotFoundError(2, "The system cannot find the file specified")
+        return self.value, 4
+
+    def QueryInfoKey(self, key: str) -> tuple[int, int, int]:
+        return len(self.keys), 0, 0
+
+    def EnumKey(self, key: str, index: int) -> str:
+        return self.keys[index]
+
+
+@pytest.mark.parametrize(("value", "allowed"), [(1, True), (0, False), (None, False)])
+def test_long_paths_are_read_from_the_registry(
+    monkeypatch: pytest.MonkeyPatch, value: int | None, allowed: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setitem(sys.modules, "winreg", _FakeRegistry(value))  # type: ignore[arg-type]
+    assert platforms.long_paths() is allowed
+
+
+def test_a_new_card_changes_the_signature_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    one = ["VEN_8086&DEV_1", "VEN_10DE&DEV_1B80"]
+    found = []
+    for keys in ([], one, [*one, "VEN_10DE&DEV_2B85"]):
+        monkeypatch.setitem(sys.modules, "winreg", _FakeRegistry(0, keys))  # type: ignore[arg-type]
+        found.append(cards.signature())
+    assert found[0] == ""
+    assert found[1] == "VEN_10DE&DEV_1B80"
+    assert found[2] != found[1]
 
 
 @pytest.mark.parametrize(
