@@ -51,11 +51,20 @@ class Host:
     )
     bits: int = 64 if sys.maxsize > 2**32 else 32
     system: str = sys.platform
-    machine: str = field(default_factory=platform.machine)
+    machine: str = field(default_factory=lambda: machine())
     macos: tuple[int, ...] = field(default_factory=lambda: _macos())
     rosetta: bool = field(default_factory=lambda: _rosetta())
     glibc: tuple[int, ...] = field(default_factory=lambda: _glibc())
     sse42: bool = field(default_factory=lambda: _has_sse42())
+
+
+def machine() -> str:
+    """The processor that this Python is built for; `platform.machine()` names that of the computer on Windows, where
+    a Python for x86 also runs on Arm."""
+    if sys.platform != "win32":
+        return platform.machine()
+    built = {"win-amd64": "AMD64", "win-arm64": "ARM64", "win32": "x86"}
+    return built.get(sysconfig.get_platform(), platform.machine())
 
 
 def problem(host: Host | None = None) -> str | None:
@@ -118,7 +127,7 @@ def _system_problem(host: Host) -> str | None:
     if host.system == "win32" and arm:
         return (
             "torch and pyarrow have no builds for Python on Arm under Windows. Install the 64-bit Python for x86 "
-            f"(AMD64) {RECOMMENDED}, which Windows emulates, and start with: py -{RECOMMENDED}-64 main.py"
+            f"(AMD64) {RECOMMENDED}, which Windows emulates, and start with: py -V:{RECOMMENDED} main.py"
         )
     if not arm and host.machine.lower() not in ("x86_64", "amd64"):
         return f"torch has no build for this processor ({host.machine}); x86-64 and 64-bit Arm have one."

@@ -75,7 +75,7 @@ libraries for all three."""
 
 
 def is_arm(machine: str) -> bool:
-    """Whether `platform.machine()` names a 64-bit Arm."""
+    """Whether `platforms.machine()` names a 64-bit Arm."""
     return machine.lower() in ("aarch64", "arm64")
 
 
@@ -90,7 +90,7 @@ class Decision:
 def decide(platform: str, machine: str, driver: Driver) -> Decision:
     """The build that serves the most capable card, then the most cards, then the newest.
 
-    `platform` is `sys.platform` and `machine` is `platform.machine()`.
+    `platform` is `sys.platform` and `machine` is `platforms.machine()`.
     """
     if platform == "darwin" or not driver.cards:
         return Decision(None)

@@ -369,7 +369,7 @@ class Pip:
 def _machine(monkeypatch: pytest.MonkeyPatch, driver: cards.Driver, platform: str = LINUX) -> None:
     """Stand on a machine with these cards; the signature follows them."""
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(platforms, "machine", lambda: "x86_64")
     monkeypatch.setattr(cards, "installed", lambda *_: driver)
     monkeypatch.setattr(cards, "signature", lambda *_: str(driver))
     monkeypatch.setattr(torch_source, "names_own_index", lambda _: True)
@@ -617,6 +617,27 @@ def test_stopping_a_run_does_not_wait_for_it(
     assert started == [requirements.venv_python(venv)]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [([], "the window"), (["TALK.STUDIO"], "the window"), (["run", "a.studio"], "main.py run")],
+)
+def test_a_start_marks_the_environment_as_used(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], what: str
+) -> None:
+    held: list[str] = []
+    monkeypatch.setattr(bootstrap, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(in_use, "hold", held.append)
+    main._prepare(arguments)
+    assert held == [what]
+
+
+def test_a_project_in_upper_case_opens_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[list[str]] = []
+    monkeypatch.setattr(main, "_window", lambda arguments: opened.append(arguments) or 0)
+    assert main.main(["TALK.STUDIO"]) == 0
+    assert opened == [["TALK.STUDIO"]]
+
+
 def test_only_an_environment_of_ours_is_marked_as_used(tmp_path: Path) -> None:
     in_use.hold("the window", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -664,6 +685,36 @@ def test_a_card_without_space_names_the_smaller_build(
     _space(monkeypatch, 5.0)
     with pytest.raises(BootstrapError, match="LORA_STUDIO_TORCH=cpu"):
         install.check_space(_setup(tmp_path, tmp_path / ".venv"), install.TORCH_CUDA)
+
+
+def test_a_small_temporary_folder_is_not_used_for_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /tmp lies in memory, CUDA's wheels do not fit into it."""
+    setup = _setup(tmp_path, tmp_path / ".venv")
+    small = tmp_path / "tmp"
+
+    def short(needed: Sequence[tuple[Path, float]]) -> tuple[Path, float, float] | None:
+        return next(((p, gib, 1.0) for p, gib in needed if p == small), None)
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(small))
+    monkeypatch.setattr(install, "_short", short)
+    install.check_space(setup, install.TORCH_CUDA)
+    assert Path(setup.pip_environment["TMPDIR"]).is_relative_to(setup.venv)
+    assert Path(setup.pip_environment["TMPDIR"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("build", "computer", "expected"),
+    [("win-amd64", "ARM64", "AMD64"), ("win-arm64", "ARM64", "ARM64"), ("win32", "AMD64", "x86")],
+)
+def test_windows_on_arm_runs_a_python_for_x86(
+    monkeypatch: pytest.MonkeyPatch, build: str, computer: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setattr("platform.machine", lambda: computer)
+    monkeypatch.setattr("sysconfig.get_platform", lambda: build)
+    assert platforms.machine() == expected
 
 
 def test_a_complete_environment_needs_no_space(
