@@ -193,6 +193,8 @@ def _rosetta() -> bool:
 
 
 def _glibc() -> tuple[int, ...]:
+    if sys.platform == "win32":
+        return ()
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):

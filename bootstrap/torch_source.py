@@ -328,5 +328,8 @@ def record(asked: str) -> dict[str, str]:
 
 
 def settled(stamp: dict[str, object]) -> bool:
-    """Whether neither the choice nor the cards have changed since the environment was completed."""
-    return stamp.get("torch") == record(choice(stamp, os.environ))
+    """Whether neither the choice nor the cards have changed since the environment was completed.
+    An explicit `auto` asks for a look at both."""
+    return os.environ.get(CHOICE, "").strip() != AUTO and stamp.get("torch") == record(
+        choice(stamp, os.environ)
+    )

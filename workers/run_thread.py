@@ -24,6 +24,7 @@ from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
+from studio.system import device
 from studio.system.settings import load_settings
 
 Mode = Literal["host", "attach", "thread"]
@@ -196,10 +197,12 @@ class RunThread(QThread):
         try:
             registry = self._registry or load_registry()
             plan = self.folder.plan()
+            device.use(device.wanted_device((s.type, s.settings) for s in plan.steps), hide=False)
             write_environment(self.folder, plan, threads())
             with kept_awake(load_settings().settings.keep_awake, sink.emit):
                 self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
+            device.release()
             watcher.end()
             sink.close()
             lock.release()

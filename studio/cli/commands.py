@@ -26,7 +26,7 @@ from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
 from studio.shown_text import MOST_IN_QUOTES, line
-from studio.system import paths
+from studio.system import paths, torch_report
 from studio.system.settings import AppSettings, load_settings
 
 CHECK_S = 10.0
@@ -53,6 +53,7 @@ def check(options: argparse.Namespace) -> int:
     graph = with_changes(load_project(options.file), options.changes, registry)
     place = options.file.resolve().parent
     check_all_rows(graph, registry, place, CHECK_S)
+    torch_report.ask()
     compiled = compile_plan(graph, registry, place)
     _tell_problems(compiled.problems, options.file, options.json)
     if compiled.plan is None:
@@ -132,6 +133,7 @@ def _settings(options: argparse.Namespace) -> AppSettings:
 def _run(file: Path, options: argparse.Namespace) -> int:
     registry = _registry()
     graph = with_changes(load_project(file), options.changes, registry)
+    torch_report.ask()
     compiled = compile_plan(graph, registry, file.resolve().parent)
     _tell_problems(compiled.problems, file, options.json)
     if compiled.plan is None:

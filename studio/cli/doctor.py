@@ -11,29 +11,17 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bootstrap.platforms import OLD_RUNTIME, RUNTIME_HINT, is_old_runtime, writable
+from bootstrap.platforms import RUNTIME_HINT, is_old_runtime, writable
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
-from studio.system import hardware, paths
+from studio.system import device, hardware, paths, torch_report
 from studio.system.settings import load_settings
-
-TORCH_TIMEOUT_S = 180
-_TORCH_FACTS = """
-import json, torch
-cuda = torch.cuda.is_available()
-print(json.dumps({
-    "version": torch.__version__, "cuda": cuda, "cuda_build": torch.version.cuda,
-    "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    "bf16": bool(cuda and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads(),
-    "mps": bool(getattr(torch.backends, "mps", None) and torch.backends.mps.is_available()),
-}))
-"""
+from studio.system.torch_report import TorchReport, report_from_json
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -48,7 +36,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def gather() -> dict[str, Any]:
     """All facts, as JSON data."""
-    registry = load_registry()
+    registry, report = load_registry(), torch_report.ask(fresh=True)
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -58,34 +46,14 @@ def gather() -> dict[str, Any]:
         "ram_total_gib": hardware.ram_total_gib(),
         "ram_free_gib": hardware.ram_free_gib(),
         "gpus": [asdict(g) for g in hardware.gpus()],
-        "torch": torch_facts(),
+        "driver": hardware.driver().version,
+        "torch": report.to_json(),
+        "device": device.choose(report).label,
         "folders": {name: _folder(p) for name, p in _folders().items()},
         "display": has_display(),
         "nodes": sorted(registry.nodes),
         "extensions_failed": list(registry.failures),
     }
-
-
-def torch_facts() -> dict[str, Any]:
-    """The version and devices of torch, or ``error``."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _TORCH_FACTS],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TORCH_TIMEOUT_S,
-            check=False,
-        )
-        facts: dict[str, Any] = json.loads(done.stdout)
-        return facts
-    except ValueError:
-        lines = done.stderr.strip().splitlines()
-        if is_old_runtime(done.stderr):
-            return {"error": f"{OLD_RUNTIME} {RUNTIME_HINT}"}
-        return {"error": lines[-1] if lines else f"it exited with code {done.returncode}"}
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"error": str(error)}
 
 
 def has_display() -> bool:
@@ -114,10 +82,15 @@ def as_text(facts: dict[str, Any]) -> str:
     lines.append(f"CPU: {facts['cpu']}, {facts['cpu_count']} cores")
     lines.append(f"Memory: {facts['ram_free_gib']} of {facts['ram_total_gib']} GiB available")
     for gpu in facts["gpus"]:
-        lines.append(
-            f"GPU {gpu['index']}: {gpu['name']}, {gpu['used_gib']} of {gpu['total_gib']} GiB used"
-        )
-    lines += [_torch_line(facts["torch"]), *_folder_lines(facts["folders"]), *_works(facts)]
+        lines.append(f"GPU on the bus at {gpu['pci'] or gpu['index']}: {_gpu_line(gpu)}")
+        lines += [f"  with the instance {_gpu_line(part)}" for part in gpu["parts"]]
+    if facts["driver"]:
+        lines.append(f"NVIDIA driver {facts['driver']}")
+    lines += [
+        *_torch_lines(report_from_json(facts["torch"])),
+        *_folder_lines(facts["folders"]),
+        *_works(facts),
+    ]
     lines += ["Packages:"]
     lines += [
         f"  {name} {version or 'not installed'}" for name, version in facts["packages"].items()
@@ -125,16 +98,27 @@ def as_text(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _torch_line(torch: dict[str, Any]) -> str:
-    if torch.get("error"):
-        return f"torch cannot be used: {torch['error']}"
-    devices = ", ".join(torch["devices"]) or _cpu_words(torch)
-    return f"torch {torch['version']}: {devices}"
+def _gpu_line(gpu: dict[str, Any]) -> str:
+    known = gpu["total_gib"] is not None
+    memory = f"{gpu['used_gib']} of {gpu['total_gib']} GiB used" if known else "memory not reported"
+    return f"{gpu['name']}, {memory}"
 
 
-def _cpu_words(torch: dict[str, Any]) -> str:
-    """The devices for training: CUDA or the CPU. On a Mac, state that its GPU is not supported."""
-    return "CPU only (Apple GPUs are not supported yet)" if torch["mps"] else "CPU only"
+def _torch_lines(report: TorchReport) -> list[str]:
+    """torch with its GPUs, and the device of a training."""
+    if report.error:
+        hint = f" {RUNTIME_HINT}" if is_old_runtime(report.error) else ""
+        return [f"torch cannot be used: {report.error}{hint}"]
+    build = f"CUDA {report.cuda}" if report.cuda else "a build for CPUs"
+    build = f"ROCm {report.hip}" if report.hip else build
+    lines = [f"torch {report.version}: {build}"]
+    for name, gpu in device.names(report).items():
+        capability = ".".join(map(str, gpu.capability))
+        usable = "" if gpu.kernels else ", not supported by this build of torch"
+        lines.append(f"  sees {name}, compute capability {capability}{usable}")
+    if report.visible is not None:
+        lines.append(f"  CUDA_VISIBLE_DEVICES is “{report.visible}”")
+    return [*lines, f"Training uses: {device.choose(report).label}"]
 
 
 def _folder_lines(folders: dict[str, Any]) -> list[str]:
@@ -145,29 +129,23 @@ def _folder_lines(folders: dict[str, Any]) -> list[str]:
     ]
 
 
-def _why_no_gpu(torch: dict[str, Any]) -> str:
-    if not torch.get("cuda_build"):
-        return "a CPU-only build of torch is installed"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None:
-        return f"CUDA_VISIBLE_DEVICES is “{hidden}”"
-    return f"the driver may be too old for CUDA {torch['cuda_build']}"
-
-
 def _works(facts: dict[str, Any]) -> list[str]:
-    torch = facts["torch"]
-    works = not torch.get("error")
-    gpu = works and torch["cuda"]
+    report = report_from_json(facts["torch"])
+    works, chosen = not report.error, device.choose(report)
+    gpu = works and chosen.kind == "cuda"
     rows = {
         "train on the CPU": works,
         "train on an NVIDIA GPU": gpu,
-        "bfloat16 on the GPU": works and torch["bf16"],
+        "bfloat16 on the GPU": gpu and chosen.bfloat16,
         "4-bit and 8-bit base models on the GPU": gpu
         and facts["packages"]["bitsandbytes"] is not None,
         "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
     }
+    if not gpu:
+        rows["bfloat16 units in the CPU"] = works and bool(chosen.bfloat16)
     lines = ["Supported on this machine:"]
     lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
-    if gpu is False and facts["gpus"]:
-        lines.append(f"  A GPU is present, but torch cannot use it: {_why_no_gpu(torch)}.")
+    why = device.unused(report)
+    if why is not None and works:
+        lines.append(f"  {why.sentence[:1].upper()}{why.sentence[1:]} {why.hint}".rstrip())
     return [*lines, *facts["extensions_failed"]]

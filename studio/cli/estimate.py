@@ -19,11 +19,13 @@ from studio.estimate.earlier import facts_here
 from studio.estimate.fit import Proposal, apply, propose
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts, job_of
+from studio.estimate.machine import this_machine
 from studio.estimate.words import PARTS, PHASES, basis, duration, gib, time_parts, without_merge
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
 from studio.shown_text import MOST_IN_QUOTES, line
+from studio.system import torch_report
 
 
 def estimate(options: argparse.Namespace) -> int:
@@ -42,7 +44,8 @@ def estimate(options: argparse.Namespace) -> int:
             hint="Add one and connect its dataset and model.",
             code="no_train",
         )
-    facts = facts_here(runs_dir(options), registry, leave_core(options))
+    torch_report.ask()
+    facts = facts_here(runs_dir(options), registry, leave_core(options), this_machine(graph))
     found = [_estimated(graph, registry, project_dir, facts, n, options) for n in trains]
     fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
     return 0 if all(fits) else 1

@@ -24,6 +24,7 @@ from studio.recipe.recipe import Proposal, propose
 from studio.recipe.verdict import verdict
 from studio.runs.token_request import token_request
 from studio.shown_text import MOST_IN_QUOTES, line
+from studio.system import torch_report
 
 
 def recipe(options: argparse.Namespace) -> int:
@@ -31,6 +32,7 @@ def recipe(options: argparse.Namespace) -> int:
     registry = load_registry()
     graph = with_changes(load_project(options.file), options.changes, registry)
     project_dir = options.file.resolve().parent
+    torch_report.ask()
     recipe_facts(graph, registry, project_dir, options.node)  # validates the node before any work
     try:
         report = _report(graph, registry, options)

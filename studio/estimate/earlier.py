@@ -50,7 +50,7 @@ def facts_here(
     """The facts about this machine for an estimate: memory, and earlier trainings and probes."""
     machine = machine or this_machine()
     threads = planned_threads(leave_core) if machine.device == "cpu" else 0
-    paces = (*paces_of(runs_dir, registry, machine, threads), *probed_paces(threads))
+    paces = (*paces_of(runs_dir, registry, machine, threads), *probed_paces(machine, threads))
     return Facts(machine, paces=paces, threads=threads)
 
 
@@ -95,7 +95,7 @@ def _read(folder: RunFolder, registry: Registry, machine: Machine) -> tuple[int,
     """The thread count of a run, and the speed of each of its trainings."""
     there = folder.environment()
     name = f"{there.get('device')} / {there.get('cpu')} / {there.get('cpu_count')}"
-    if name != machine_key():
+    if name != machine_key(machine.name):
         return 0, ()
     try:
         threads = int(threads_of(there) or there.get("cpu_count") or 0)

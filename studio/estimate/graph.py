@@ -15,7 +15,7 @@ from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.job import Facts, Job, counted_of, job_of, longest_batch, mode_of
 from studio.estimate.lengths import optimizer_steps, seen_tokens
-from studio.estimate.machine import this_machine
+from studio.estimate.machine import Machine, this_machine
 from studio.estimate.measured import Measured, conditions_of, correction
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.pace import Work, duration
@@ -85,7 +85,7 @@ def estimate_graph(
     if not trains:
         return None
     job = job_of(graph, registry, project_dir, trains[0])
-    return estimate_job(job, facts or Facts(this_machine()))
+    return estimate_job(job, facts or Facts(this_machine(graph)))
 
 
 def estimate_job(job: Job, facts: Facts) -> Estimate:
@@ -117,7 +117,7 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     phases = phases_of(job.shape, mode, parts, facts.machine.available, job.merge) if parts else {}
     found = _with_memory(found, phases, *_correction(job, facts, counted, mode, batch), facts)
     found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*faults, *notes, *said))
-    found = _noted(found, job.shape, parts, facts.machine.device)
+    found = _noted(found, job.shape, parts, facts.machine)
     return _with_time(found, job, data, work_of(job, job.shape, counted, mode, data), facts)
 
 
@@ -173,11 +173,15 @@ ALLOCATOR_NOTE = (
 )
 
 
-def _noted(found: Estimate, shape: Shape, parts: Parts | None, device: str) -> Estimate:
+def _noted(found: Estimate, shape: Shape, parts: Parts | None, machine: Machine) -> Estimate:
     notes = list(found.notes)
+    if not machine.free_known:
+        notes.append(
+            "The driver does not report the free memory of this GPU: all of it is assumed to be free."
+        )
     if parts is None and found.trainable is not None:
         notes.append("The memory of the selected optimizer is unknown.")
-    if found.basis == "formula" and parts is not None and device == "cpu":
+    if found.basis == "formula" and parts is not None and machine.device == "cpu":
         notes.append(ALLOCATOR_NOTE)
     if not shape.exact:
         notes.append(f"Activations of {shape.model_type} are approximate; a dry run is exact.")

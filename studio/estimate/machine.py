@@ -1,7 +1,7 @@
 """The memory and the measured training speed of this machine, without torch.
 
-Free memory is read again after ``FRESH_S`` seconds. Speeds are always measured, by an earlier run
-or by a probe.
+The device is the one that ``studio.system.device`` decides on. Free memory is read again after ``FRESH_S``
+seconds. Speeds are always measured, by an earlier run or by a probe.
 """
 
 from __future__ import annotations
@@ -9,21 +9,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
-from studio.system.hardware import (
-    GIB,
-    cpu_count,
-    cpu_model,
-    describe_device,
-    gpus,
-    ram_free_gib,
-    ram_total_gib,
-)
+from studio.graph.graph import Graph
+from studio.system.device import AUTO, current, wanted_device
+from studio.system.hardware import cpu_count, cpu_model
+from studio.values import DType
 
 FRESH_S = 5.0
+AMPERE = (8, 0)
+"""The compute capability from which FlashAttention supports a GPU."""
 FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 "Bytes in use before a model is loaded: on a CPU Python with torch, transformers and "
 "PEFT\n(measured, see docs/estimate.md), on a GPU the context and the workspace of its libraries."
@@ -31,9 +27,10 @@ FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether
-    Auto would take that precision; ``fragments`` whether freed tensors fragment the heap, as with
-    glibc."""
+    """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether it computes
+    in that precision; ``fragments`` whether freed tensors fragment the heap, as with glibc. ``wanted`` is
+    what the Train nodes name, ``free_known`` whether the driver reports the free memory, ``flash`` whether
+    FlashAttention supports it."""
 
     name: str
     device: str
@@ -43,51 +40,48 @@ class Machine:
     framework: int
     cores: int = 1
     fragments: bool = False
+    wanted: str = AUTO
+    free_known: bool = True
+    flash: bool = True
+
+    @property
+    def auto_dtype(self) -> DType:
+        """The precision that Auto takes (``studio.training.model.base_model``)."""
+        if self.bfloat16:
+            return "bfloat16"
+        return "float16" if self.device == "cuda" else "float32"
 
 
-def this_machine() -> Machine:
-    """The current state of this machine."""
-    return _machine(int(time.monotonic() / FRESH_S))
+def this_machine(graph: Graph | None = None) -> Machine:
+    """The current state of this machine, with the device that the Train nodes of a project name."""
+    return _machine(wanted_in(graph), int(time.monotonic() / FRESH_S))
 
 
-@lru_cache(maxsize=1)
-def _machine(moment: int) -> Machine:
+def wanted_in(graph: Graph | None) -> str:
+    """The device that the Train nodes of a project name."""
+    return wanted_device((n.type, n.settings) for n in (graph.nodes if graph is not None else ()))
+
+
+@lru_cache(maxsize=2)
+def _machine(wanted: str, moment: int) -> Machine:
     del moment
-    cards = gpus()
-    if cards:
-        card = cards[0]
-        free = int((card.total_gib - card.used_gib) * GIB)
-        return Machine(
-            describe_device(),
-            "cuda",
-            free,
-            int(card.total_gib * GIB),
-            _gpu_computes_bfloat16(),
-            FRAMEWORK["cuda"],
-        )
-    return Machine(
-        describe_device(),
-        "cpu",
-        int(ram_free_gib() * GIB),
-        int(ram_total_gib() * GIB),
-        cpu_computes_bfloat16(),
-        FRAMEWORK["cpu"],
-        cpu_count(),
-        allocator_fragments(),
+    device = current(wanted)
+    free = device.free()
+    available = device.total if free is None else free
+    found = Machine(
+        device.label,
+        device.kind,
+        available,
+        device.total,
+        bool(device.bfloat16),
+        FRAMEWORK[device.kind],
+        wanted=wanted,
+        free_known=free is not None,
+        flash=device.kind == "cuda" and device.capability >= AMPERE,
     )
-
-
-@lru_cache(maxsize=1)
-def _gpu_computes_bfloat16() -> bool:
-    """Whether the GPU is Ampere or newer."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) >= 8
-    except Exception:  # no driver, no library, or another version of it
-        return True
+    if device.kind == "cuda":
+        return found
+    return replace(found, cores=cpu_count(), fragments=allocator_fragments())
 
 
 @lru_cache(maxsize=1)
@@ -98,17 +92,6 @@ def allocator_fragments() -> bool:
     return platform.libc_ver()[0] == "glibc" and not any(name in loaded for name in other)
 
 
-@lru_cache(maxsize=1)
-def cpu_computes_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
-    """Whether the CPU has matrix units for bfloat16, as torch checks it."""
-    try:
-        flags = Path(cpuinfo).read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_tile" in flags
-
-
-@lru_cache(maxsize=1)
-def machine_key() -> str:
-    """The identity of this machine for measurements."""
-    return f"{describe_device()} / {cpu_model()} / {cpu_count()}"
+def machine_key(name: str) -> str:
+    """The identity of this machine for measurements; ``name`` is that of the device (``Machine.name``)."""
+    return f"{name} / {cpu_model()} / {cpu_count()}"

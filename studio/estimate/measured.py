@@ -51,6 +51,7 @@ _MODE_WORDS = {
     "device": "device",
     "head": "loss",
     "full": "method",
+    "repeats_keys": "attention",
 }
 MOST_DIFFERENCES = 2
 """Maximum number of differences that are named."""
@@ -225,7 +226,7 @@ def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: B
         length=batch.length,
         labels=batch.labels,
         accumulated=batch.accumulated,
-        machine=machine_key(),
+        machine=machine_key(facts.machine.name),
         threads=facts.threads if mode.device == "cpu" else 0,
         formula=formula_version(),
         versions=libraries(),

@@ -18,7 +18,7 @@ from studio.estimate.lengths import (
     seen_tokens,
     tokens_per_step,
 )
-from studio.estimate.machine import machine_key
+from studio.estimate.machine import Machine, machine_key
 from studio.estimate.measured import all_measured
 from studio.estimate.pace import Pace, Way, Work
 from studio.estimate.rows import sources_of
@@ -96,9 +96,9 @@ def work_of(
     )
 
 
-def probed_paces(threads: int) -> tuple[Pace, ...]:
+def probed_paces(machine: Machine, threads: int) -> tuple[Pace, ...]:
     """The speeds of the probes that were made on this machine with as many threads."""
-    here = machine_key()
+    here = machine_key(machine.name)
     return tuple(
         Pace(
             "probe",

@@ -41,9 +41,10 @@ class CheckContext:
 
     ``inputs`` maps a connected input port to the (node type id, parsed settings or ``None``) of
     the node at the other end, so that e.g. an exporter can see whether an adapter or a model is
-    wired to it; ``upstream`` gives the same for every node before this one, by node id.
-    ``input_types`` names the type that each connected input carries, and ``used_outputs`` the
-    output ports that somebody takes. ``all_rows``: what an earlier check of all rows found counts.
+    wired to it; ``upstream`` gives the same for every node before this one, by node id, and
+    ``project`` for all nodes of the project. ``input_types`` names the type that each connected
+    input carries, and ``used_outputs`` the output ports that somebody takes. ``all_rows``: what an
+    earlier check of all rows found counts.
     """
 
     node: str
@@ -55,6 +56,7 @@ class CheckContext:
     input_types: Mapping[str, str] = field(default_factory=dict)
     used_outputs: frozenset[str] = frozenset()
     all_rows: bool = True
+    project: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
 
     def problem(self, sentence: str, field: str | None = None, **more: Any) -> Problem:
         """A Problem on this node; the sentence is prefixed with the node's title."""
@@ -76,6 +78,11 @@ def _no_facts(settings: Settings, project_dir: Path) -> Iterable[Fact]:
     return ()
 
 
+def _always_current(settings: Settings, outputs: Values) -> bool:
+    del settings, outputs
+    return True
+
+
 def _no_choices(settings: Settings, project_dir: Path, field: str) -> Sequence[str]:
     del settings, project_dir, field
     return ()
@@ -91,7 +98,8 @@ class NodeType(Generic[S]):
     settings alone cannot show. ``version`` grows when the same settings give another result.
     ``summary(settings)`` is the short line drawn on the node; there, a setting that chooses a
     variant holds the variant's title. ``facts(settings, project_dir)`` says what is known about
-    what the settings name, in a few milliseconds. ``choices(settings, project_dir, field)`` lists what
+    what the settings name, in a few milliseconds. ``is_current(settings, outputs)`` is whether the result
+    of an earlier run would be the same on this computer. ``choices(settings, project_dir, field)`` lists what
     a text with the widget ``names`` can be; other texts are possible.
     """
 
@@ -110,6 +118,7 @@ class NodeType(Generic[S]):
     summary: Callable[[S], str] = lambda settings: ""
     facts: Callable[[S, Path], Iterable[Fact]] = _no_facts
     choices: Callable[[S, Path, str], Sequence[str]] = _no_choices
+    is_current: Callable[[S, Values], bool] = _always_current
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

@@ -208,6 +208,7 @@ def _own_problems(
         _input_types(graph, node, registry),
         frozenset(w.source_port for w in graph.wires if w.source == node.id),
         all_rows,
+        parsed,
     )
     try:
         return list(node_type.check(settings, context))

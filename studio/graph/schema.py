@@ -51,6 +51,7 @@ class Meta:
     step: float | None = None
     log_scale: bool = False
     placeholder: str = ""
+    changes_result: bool = True
 
 
 def setting(
@@ -69,6 +70,7 @@ def setting(
     step: float | None = None,
     log_scale: bool = False,
     placeholder: str = "",
+    changes_result: bool = True,
     **limits: Any,
 ) -> Any:
     """A settings field.
@@ -78,7 +80,8 @@ def setting(
     names a registry kind (``format``, ``adapter``, ``objective``, ``exporter``) whose ids are the
     choices; the chosen variant's own settings are stored beside it as ``<name>_settings``.
     ``shown_if`` maps another field to the value or values for which this one matters.
-    ``special`` names values with a meaning of their own (``{0: "by epochs"}``).
+    ``special`` names values with a meaning of their own (``{0: "by epochs"}``). With ``changes_result``
+    False an earlier result is reused whatever the value.
     """
     shown = tuple(
         (k, tuple(v) if isinstance(v, (list, tuple)) else (v,)) for k, v in (shown_if or {}).items()
@@ -97,6 +100,7 @@ def setting(
         step,
         log_scale,
         placeholder,
+        changes_result,
     )
     extra: Any = {"studio": meta}  # pydantic keeps it as it is; no JSON schema is made from it
     return Field(default, title=label, description=help, json_schema_extra=extra, **limits)

@@ -33,7 +33,7 @@ from studio.model.targets import (
 from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
-from studio.system.hardware import usable_gpus
+from studio.system.device import Device, current, wanted_device
 from studio.system.paths import cache_dir
 from studio.system.stored_json import parse, read_regular
 
@@ -224,8 +224,12 @@ def _check_code(model: str, folder: Path, context: CheckContext) -> Iterable[Pro
 
 def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that this machine does not support."""
-    gpu = settings.dtype == "float16" or settings.attention == "flash_attention_2"
-    gpu = gpu and bool(usable_gpus())
+    device = current(
+        wanted_device((kind, vars(s)) for kind, s in context.project.values() if s is not None)
+    )
+    gpu = device.kind == "cuda"
+    if settings.dtype == "bfloat16" and device.bfloat16 is False:
+        yield _emulated_bfloat16(device, context)
     if settings.dtype == "float16" and not gpu:
         yield context.problem(
             "training in float16 needs a GPU.",
@@ -253,6 +257,23 @@ def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Itera
                 hint="Set Attention to Auto.",
                 code="attention_unsupported",
             )
+
+
+def _emulated_bfloat16(device: Device, context: CheckContext) -> Problem:
+    """A warning: the numbers are right, and each step is slower."""
+    if device.kind == "cuda":
+        why = (
+            f"{device.name} does not compute in bfloat16 itself (compute capability "
+            f"{'.'.join(map(str, device.capability))}; 8.0 or newer does): torch converts, which is slower."
+        )
+        hint = "Choose Auto or float16."
+    else:
+        why = (
+            "this CPU has no units for bfloat16: a training took nine times as long as in float32 on such "
+            "a CPU."
+        )
+        hint = "Choose Auto or float32."
+    return context.problem(why, "dtype", hint=hint, code="bfloat16_emulated", severity="warning")
 
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:

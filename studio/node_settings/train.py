@@ -698,7 +698,29 @@ class TrainSettings(Settings):
             raise ValueError(f"{error} {HINT}") from error
         return words
 
-    # Memory and repeatability
+    # Device, memory and repeatability
+
+    device: str = setting(
+        "auto",
+        "Device",
+        "The device of the run: “auto” is the first GPU that can be used, or the CPU if there is none. "
+        "“cpu”, or the name of a GPU, such as “NVIDIA L4”; “NVIDIA L4 #2” is a second one of the same "
+        "kind. All Train nodes of a project use the same device.",
+        group="Memory",
+        widget="names",
+        placeholder="auto",
+        max_length=200,
+        advanced=True,
+        changes_result=False,
+    )
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        named = given.strip() or "auto"
+        return named.lower() if named.lower() in ("auto", "cpu") else named
 
     gradient_checkpointing: bool = setting(
         False,

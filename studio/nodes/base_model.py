@@ -10,6 +10,7 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext, Fact, NodeType
 from studio.graph.ports import MODEL, output
 from studio.node_settings.base_model import BaseModelSettings
+from studio.system.device import current
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -39,6 +40,17 @@ def run(
     return {"model": prepare_base_model(context, settings).to_json()}
 
 
+def is_current(settings: BaseModelSettings, outputs: Mapping[str, Any]) -> bool:
+    """Whether Auto would select this precision again: not if an earlier run was on another device."""
+    device = current()
+    if settings.dtype != "auto" or device.bfloat16 is None:
+        return True
+    chosen = dict(outputs.get("model") or {}).get("dtype")
+    return (chosen == "bfloat16") == device.bfloat16 and (
+        chosen != "float16" or device.kind == "cuda"
+    )
+
+
 def facts(settings: BaseModelSettings, project_dir: Path) -> Iterable[Fact]:
     """Facts from the model's files, without loading its weights."""
     from studio.model.facts import describe, model_facts
@@ -59,6 +71,7 @@ NODE = NodeType(
     files=files,
     check=check,
     facts=facts,
+    is_current=is_current,
     outputs=(output("model", MODEL, "Model"),),
     summary=lambda s: s.model or "no model selected",
 )

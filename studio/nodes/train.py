@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import chat_templates
-from studio.errors import Problem
+from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.node_settings.train import TrainSettings
 from studio.preview.report_cache import kept_problems
+from studio.system import torch_report
+from studio.system.device import AUTO, CPU, choose, names, wanted_device, why_unused
 from studio.variants.lora_method import rate_text
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
+    yield from check_device(settings, context)
     from studio.data.sources import holds_out
     from studio.preview import template_check
 
@@ -168,6 +172,46 @@ def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Probl
     )
 
 
+def check_device(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """A device that cannot be used, two devices in one project, and a GPU that is not used."""
+    report = torch_report.known()
+    try:
+        if report is not None:
+            choose(report, settings.device)
+    except StudioError as error:
+        yield context.problem(error.sentence, "device", hint=error.hint, code=error.code)
+        return
+    wanted = device_of(context)
+    if settings.device not in (AUTO, wanted):
+        yield context.problem(
+            f"the device is “{settings.device}”, and that of another Train node is “{wanted}”. A run "
+            "uses one device.",
+            "device",
+            hint="Select the same device in both, or Auto in one of them.",
+            code="two_devices",
+        )
+    why = why_unused(wanted)
+    if why is not None:
+        yield context.problem(
+            why.sentence, "device", hint=why.hint, code=why.code, severity="warning"
+        )
+
+
+def device_of(context: CheckContext) -> str:
+    """The device that the Train nodes of the project name."""
+    nodes = context.project.values()
+    return wanted_device((kind, vars(values)) for kind, values in nodes if values is not None)
+
+
+def choices(settings: TrainSettings, project_dir: Path, field: str) -> Sequence[str]:
+    """The devices that the setting can name."""
+    del settings, project_dir
+    report = torch_report.known()
+    if field != "device" or report is None:
+        return (AUTO, CPU) if field == "device" else ()
+    return (AUTO, *(name for name, gpu in names(report).items() if gpu.kernels), CPU)
+
+
 _WAITING = {
     "preference": "preferences (chosen and rejected)",
     "kto": "labels for good and bad answers",
@@ -249,6 +293,7 @@ NODE = NodeType(
     settings=TrainSettings,
     run=run,
     check=check,
+    choices=choices,
     inputs=(
         input_("dataset", DATASET, "Dataset"),
         input_(

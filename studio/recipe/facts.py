@@ -53,7 +53,7 @@ def recipe_facts(
     before = [graph.node(n) for n in graph.upstream(node.id) if n != node.id]
     lora, base = _first(before, "lora"), _first(before, "base_model")
     chosen = _settings(lora, registry)
-    facts = facts or Facts(this_machine())
+    facts = facts or Facts(this_machine(graph))
     found = RecipeFacts(
         train=node.id,
         lora=lora.id if lora else None,

@@ -31,7 +31,7 @@ def verdict(
     facts: Facts | None = None,
 ) -> str:
     """A sentence if the training does not fit, as it is or with the proposals; else empty."""
-    facts = facts or Facts(this_machine())
+    facts = facts or Facts(this_machine(graph))
     proposed = apply_recipe(graph, proposals)
     now = estimate_graph(graph, registry, project_dir, facts, train)
     then = estimate_graph(proposed, registry, project_dir, facts, train)

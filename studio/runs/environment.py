@@ -16,7 +16,7 @@ from typing import Any
 from studio.graph.project import json_text
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan
-from studio.system import hardware
+from studio.system import device, hardware
 from studio.system.atomic import write_atomic
 
 MOST_THREADS = 1024
@@ -57,8 +57,9 @@ def describe(plan: Plan, threads: int | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": versions(),
-        "device": hardware.describe_device(),
-        "gpus": [g.name for g in hardware.gpus()],
+        "device": device.current().label,
+        "gpus": [g.name for g in hardware.listed_gpus()],
+        "driver": hardware.driver().version,
         "cpu": hardware.cpu_model(),
         "cpu_count": hardware.cpu_count(),
         "ram_gib": hardware.ram_total_gib(),

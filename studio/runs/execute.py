@@ -33,7 +33,7 @@ from studio.runs.folder import RunFolder, file_name
 from studio.runs.plan import Plan, Step, input_fingerprints
 from studio.runs.records import Hit, Record, files_of, find_hit, write_record
 from studio.runs.sampler import MemorySampler
-from studio.system import busy_files, hardware
+from studio.system import busy_files, device
 
 Emit = Callable[[Event], None]
 logger = logging.getLogger(__name__)
@@ -119,11 +119,15 @@ def _tell_start(run: _Execution) -> None:
             name=run.plan.name,
             resumed=run.resumed,
             nodes=nodes,
-            device=hardware.describe_device(),
+            device=device.current().label,
             pid=os.getpid(),
             threads=threads(),
         )
     )
+    why = device.why_unused()
+    if why is not None and any(s.type == "base_model" for s in run.plan.steps):
+        sentence = why.sentence[:1].upper() + why.sentence[1:]
+        run.emit(event("Notice", level="warning", sentence=sentence, hint=why.hint))
 
 
 def threads() -> int | None:
@@ -160,11 +164,17 @@ def _run_steps(run: _Execution) -> None:
 
 
 def _hit(run: _Execution, step: Step) -> Hit:
-    """The record to reuse, unless a later step would miss an output in it."""
+    """The record to reuse, unless a later step would miss an output in it, or it is of an earlier run whose
+    result would be another one on this computer. A resumed run keeps its own results."""
     hit = find_hit(run.folder, step)
     node_type = run.registry.node_type(step.type)
     if hit.record is None or node_type is None:
         return hit
+    own = (run.folder.steps / f"{step.fingerprint}.json").exists()
+    if not own:
+        settings = node_type.settings.model_validate(dict(step.settings))
+        if not node_type.is_current(settings, hit.record.outputs):
+            return Hit("none")
     return hit if all(p.name in hit.record.outputs for p in node_type.outputs) else Hit("none")
 
 

@@ -59,7 +59,7 @@ def step_fingerprint(
     body = {
         "type": node_type.id,
         "version": node_type.version,
-        "settings": _anchored(node_type.settings, settings, project_dir),
+        "settings": _counted(node_type.settings, settings, project_dir),
         "inputs": {port: list(source) for port, source in inputs.items()},
         "files": [_file_entry(p) for p in _all_files(node_type.files(parsed, project_dir))],
     }
@@ -67,14 +67,17 @@ def step_fingerprint(
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _anchored(
+def _counted(
     model: type[Settings], settings: Mapping[str, Any], project_dir: Path
 ) -> dict[str, Any]:
-    """Output folders count by their full path: a moved project exports to a new place."""
+    """The settings that change the result. Output folders count by their full path: a moved project
+    exports to a new place."""
     data = dict(settings)
     for spec in fields_of(model):
         value = data.get(spec.name)
-        if spec.meta.widget == "folder" and isinstance(value, str) and value:
+        if not spec.meta.changes_result:
+            data.pop(spec.name, None)
+        elif spec.meta.widget == "folder" and isinstance(value, str) and value:
             data[spec.name] = str(project_dir / Path(value).expanduser())
     return data
 

@@ -38,7 +38,8 @@ from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
-from studio.system import hardware, windows
+from studio.shown_text import short
+from studio.system import device, hardware, windows
 from studio.system.atomic import write_atomic
 from studio.system.children import UTF8
 from studio.system.paths import is_utf8
@@ -246,6 +247,8 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
             logger.warning("%s", sentence)
         _tell_lost_threads(folder, sink)
         _tell_cloud(folder, sink)
+        device.use(device.wanted_device((s.type, s.settings) for s in plan.steps))
+        _tell_other_device(folder, sink)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
@@ -263,6 +266,20 @@ def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:
             f"{os.environ['OMP_NUM_THREADS']}, and its results may differ in the last digits."
         )
         sink.emit(event("Notice", level="warning", sentence=sentence))
+
+
+def _tell_other_device(folder: RunFolder, sink: EventSink) -> None:
+    """Report that a resumed run continues on another device than before."""
+    before, now = folder.environment().get("device"), device.current().label
+    if isinstance(before, str) and before and before != now:
+        sink.emit(
+            event(
+                "Notice",
+                level="warning",
+                sentence=f"This run was on {short(before)} before and continues on {now}: its speed "
+                "differs, and its results may differ in the last digits.",
+            )
+        )
 
 
 def _tell_cloud(folder: RunFolder, sink: EventSink) -> None:

@@ -1,18 +1,21 @@
-"""The hardware of this computer, found without torch: CPU, memory, GPUs.
+"""The hardware of this computer, found without torch: CPU, memory, and the GPUs of NVIDIA's driver.
 
-Used by ``doctor``, the window's status line and ``RunStarted``. A driver that is missing or broken
-means "no GPU", never an error.
+A driver that is missing or broken means "no GPU", never an error. NVML numbers the GPUs by their place
+on the bus, CUDA by speed and by ``CUDA_VISIBLE_DEVICES``: an index of one means nothing to the other.
+Which device trains is decided in ``studio.system.device``.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,12 +24,29 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Gpu:
-    """One graphics card; memory in GiB."""
+    """One graphics card as NVML lists it; memory in GiB, ``None`` where the driver does not report it,
+    as with memory that is shared with the CPU.
+
+    ``parts`` are the instances of a card in MIG mode, which CUDA uses in place of the card. ``uuid`` has
+    no prefix, ``pci`` is domain, bus and device.
+    """
 
     index: int
     name: str
-    total_gib: float
-    used_gib: float
+    total_gib: float | None
+    used_gib: float | None
+    uuid: str = ""
+    pci: str = ""
+    capability: tuple[int, int] | None = None
+    parts: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver: its version and the newest CUDA that it supports; empty and (0, 0) if unknown."""
+
+    version: str = ""
+    cuda: tuple[int, int] = (0, 0)
 
 
 @lru_cache(maxsize=1)
@@ -69,57 +89,126 @@ def ram_free_gib() -> float:
     return round(float(psutil.virtual_memory().available) / GIB, 2)
 
 
-def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs that the driver lists."""
+@contextlib.contextmanager
+def _nvml() -> Iterator[Any]:
+    """The library of the driver, or ``None``."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # no driver, no library, or another version of it
-        return []
+        yield None
+        return
     try:
-        return [_gpu(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
+        yield pynvml
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
-def _gpu(index: int) -> Gpu:
-    import pynvml
-
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    name = pynvml.nvmlDeviceGetName(handle)
-    text = name.decode() if isinstance(name, bytes) else str(name)
-    return Gpu(index, text, round(memory.total / GIB, 2), round(memory.used / GIB, 2))
-
-
-def _visible(wanted: str | None) -> list[Gpu]:
-    """The cards that CUDA_VISIBLE_DEVICES leaves, in its order; all when it names them by UUID."""
-    names = [name.strip() for name in (wanted or "").split(",")]
-    if wanted is not None and names[0] in ("", "-1"):
-        return []
-    found = gpus()
-    if wanted is None or not all(name.isdigit() for name in names):
-        return found
-    return [g for name in names for g in found if g.index == int(name)]
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that the driver lists. What it does not report of one card hides no other."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return []
+        found = (_gpu(nvml, i) for i in range(_asked(nvml, nvml.nvmlDeviceGetCount) or 0))
+        return [card for card in found if card is not None]
 
 
-def usable_gpus() -> list[Gpu]:
-    """The cards that torch may use: none with a build of torch for CPUs only."""
+_listing: tuple[tuple[Gpu, ...], Driver] = ((), Driver())
+
+
+def look() -> None:
+    """List the GPUs for ``listed_gpus`` and ``driver``. A card in standby may take a second to answer, so
+    that the window does this in the background."""
+    global _listing
+    _listing = tuple(gpus()), _driver()
+
+
+def listed_gpus() -> list[Gpu]:
+    """The GPUs at the last ``look``, for whom their memory does not matter; none before the first."""
+    return list(_listing[0])
+
+
+def driver() -> Driver:
+    """The driver of the NVIDIA GPUs at the last ``look``."""
+    return _listing[1]
+
+
+def _driver() -> Driver:
+    with _nvml() as nvml:
+        if nvml is None:
+            return Driver()
+        version = _asked(nvml, nvml.nvmlSystemGetDriverVersion)
+        cuda = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2) or 0
+        return Driver(_text(version), (cuda // 1000, cuda % 1000 // 10))
+
+
+def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A reading of NVML, or ``None`` if this card or driver does not have it."""
     try:
-        build = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        build = ""
-    return [] if build.endswith("+cpu") else _visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return function(*arguments)
+    except nvml.NVMLError:
+        return None
 
 
-def describe_device() -> str:
-    """One line: the first GPU that may be used, else the CPU and its cores."""
-    found = _visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        return f"{found[0].name}, {found[0].total_gib:.0f} GiB{more}"
+def _gpu(nvml: Any, index: int) -> Gpu | None:
+    handle = _asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+    if handle is None:  # a card that is lost, or that another user owns
+        return None
+    mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle) or [0]
+    parts: list[Gpu] = []
+    if mode[0]:
+        for number in range(_asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
+            part = _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
+            if part is not None:
+                parts.append(_read(nvml, part, number))
+    return _read(nvml, handle, index, tuple(parts))
+
+
+def _read(nvml: Any, handle: Any, index: int, parts: tuple[Gpu, ...] = ()) -> Gpu:
+    memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    pci = _asked(nvml, nvml.nvmlDeviceGetPciInfo, handle)
+    capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    return Gpu(
+        index,
+        _text(_asked(nvml, nvml.nvmlDeviceGetName, handle)) or "NVIDIA GPU",
+        round(memory.total / GIB, 2) if memory is not None else None,
+        round(memory.used / GIB, 2) if memory is not None else None,
+        plain_uuid(_text(_asked(nvml, nvml.nvmlDeviceGetUUID, handle))),
+        pci_place(pci.domain, pci.bus, pci.device) if pci is not None else "",
+        (int(capability[0]), int(capability[1])) if capability is not None else None,
+        parts,
+    )
+
+
+def _text(given: Any) -> str:
+    return given.decode(errors="replace") if isinstance(given, bytes) else str(given or "")
+
+
+def plain_uuid(text: str) -> str:
+    """The UUID of a GPU without its prefix, which NVML writes and CUDA does not."""
+    text = text.strip().lower()
+    return text[4:] if text.startswith(("gpu-", "mig-")) else text
+
+
+def pci_place(domain: int, bus: int, device: int) -> str:
+    """A place on the PCI bus as text."""
+    return f"{domain:04x}:{bus:02x}:{device:02x}"
+
+
+@lru_cache(maxsize=1)
+def cpu_computes_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool | None:
+    """Whether the CPU has matrix units for bfloat16, as torch checks it; ``None`` where only torch
+    knows it."""
+    try:
+        flags = Path(cpuinfo).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return "avx512_bf16" in flags or "amx_tile" in flags
+
+
+def describe_cpu() -> str:
+    """One line: the CPU and its cores."""
     cores = cpu_count()
     return f"{cpu_model()}, {cores} core{'s' if cores != 1 else ''}"

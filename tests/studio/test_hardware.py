@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from studio.cli import doctor
-from studio.system import hardware
-from studio.system.settings import AppSettings, save_settings, settings_path
+from studio.system import hardware, torch_report
+from studio.system.settings import AppSettings, save_settings
+from studio.system.torch_report import Build, TorchReport
+from tests.gpus import ADA, computer_with
+
+__all__ = ["computer_with"]
 
 
 def test_processor_and_memory() -> None:
     assert hardware.cpu_count() >= 1
     assert hardware.cpu_model()
     assert 0 < hardware.ram_free_gib() <= hardware.ram_total_gib()
-
-
-def test_the_device_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = hardware.Gpu(0, "NVIDIA GeForce RTX 4090", 24.0, 1.0)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(hardware, "gpus", lambda: [card, card])
-    assert hardware.describe_device() == "NVIDIA GeForce RTX 4090, 24 GiB and 1 more"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert hardware.describe_device().startswith(hardware.cpu_model())
-    other = hardware.Gpu(1, "NVIDIA L4", 24.0, 0.0)
-    monkeypatch.setattr(hardware, "gpus", lambda: [card, other])
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert hardware.describe_device() == "NVIDIA L4, 24 GiB"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0123")
-    assert hardware.describe_device() == "NVIDIA GeForce RTX 4090, 24 GiB and 1 more"
 
 
 def test_doctor_report() -> None:
@@ -41,31 +31,19 @@ def test_doctor_report() -> None:
 
 
 def test_doctor_says_why_torch_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_TORCH_FACTS", "raise ImportError('libfoo is missing')")
+    broken = TorchReport(error="libfoo is missing")
+    monkeypatch.setattr(torch_report, "_run", lambda: broken)
+    monkeypatch.setattr(torch_report, "_keep", lambda *_, **__: None)
     facts = doctor.gather()
     assert "libfoo is missing" in facts["torch"]["error"]
     assert "torch cannot be used" in doctor.as_text(facts)
 
 
-def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_says_why_a_gpu_is_not_used(computer_with: Any, tmp_path: Path) -> None:
+    computer_with(ADA, build=Build("2.13.0+cpu", None, None))
     save_settings(AppSettings(runs_folder=str(tmp_path / "mine")))
-    try:
-        facts = doctor.gather()
-    finally:
-        settings_path().unlink()
+    facts = doctor.gather()
     assert facts["folders"]["runs"]["path"] == str(tmp_path / "mine")
-    facts["gpus"] = [{"index": 0, "name": "NVIDIA L4", "total_gib": 24.0, "used_gib": 0.0}]
-    facts["torch"] = {
-        "version": "2",
-        "cuda": False,
-        "cuda_build": None,
-        "devices": [],
-        "bf16": False,
-        "mps": False,
-    }
-    assert "a CPU-only build of torch" in doctor.as_text(facts)
-    facts["torch"]["cuda_build"] = "13.0"
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert "the driver may be too old for CUDA 13.0" in doctor.as_text(facts)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES is “”" in doctor.as_text(facts)
+    assert "the installed torch 2.13.0+cpu is a build for CPUs" in doctor.as_text(facts)
+    computer_with(ADA, supports=(12, 2))
+    assert "supports CUDA 12.2" in doctor.as_text(doctor.gather())

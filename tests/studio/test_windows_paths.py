@@ -14,7 +14,8 @@ from studio.exporters import folder
 from studio.exporters.folder import refusal, replaced
 from studio.runs.failures import failure
 from studio.runs.folder import LONGEST_IN_RUN, create_run
-from studio.system import paths
+from studio.system import device, paths
+from studio.system.torch_report import TorchReport
 from tests.studio.runs import toy_runs
 
 
@@ -153,3 +154,16 @@ def test_a_folder_is_tested_by_writing_once_and_again_for_the_export(
     monkeypatch.setattr(folder, "writable", lambda place: False)  # while os.access would allow it
     with pytest.raises(StudioError, match="not writable"), replaced(tmp_path / "other"):
         pass
+
+
+def test_a_torch_that_an_old_runtime_keeps_from_loading_is_not_blamed_on_the_environment() -> None:
+    report = TorchReport(
+        error="OSError: [WinError 1114] Error loading c10.dll or one of its dependencies."
+    )
+    why = device.unused(report)
+    assert why is not None
+    assert "winget install" in why.hint
+    assert ".venv" not in why.hint
+    other = device.unused(TorchReport(error="ImportError: no module named torch"))
+    assert other is not None
+    assert ".venv" in other.hint

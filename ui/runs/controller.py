@@ -18,6 +18,7 @@ from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
+from studio.system import torch_report
 from studio.system.settings import AppSettings
 from ui.runs.follower import RunFollower
 from workers.row_check import check_before_run
@@ -126,6 +127,7 @@ class RunController(QObject):
         self._compiled_graph = graph
 
         def prepare() -> Compiled:
+            torch_report.ask()
             check_before_run(graph, registry, folder)
             return compile_plan(graph, registry, folder)
 

@@ -14,10 +14,11 @@ from PySide6.QtCore import QObject, QTimer, Signal, Slot
 from studio.estimate.earlier import facts_here
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts
-from studio.estimate.machine import Machine, this_machine
+from studio.estimate.machine import Machine, this_machine, wanted_in
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.system.device import current
 from ui.runs.controller import RunController
 from workers.task import Task, run_task
 
@@ -59,7 +60,7 @@ class EstimateWatch(QObject):
 
     def facts(self) -> Facts:
         """The facts of the newest estimates."""
-        return self._facts or Facts(this_machine())
+        return self._facts or Facts(this_machine(self._document.graph))
 
     @Slot()
     def look_soon(self) -> None:
@@ -74,11 +75,20 @@ class EstimateWatch(QObject):
             return
         graph, registry = self._document.graph, self._registry
         folder = self._document.project_dir
-        machine = self._facts.machine if self._facts and not self._idle() else None
+        machine = self._machine_in_use(graph)
         place = self._runs.runs_dir, self._runs.leaves_core
         self._task = run_task(
             lambda: _estimates(graph, registry, folder, place, machine), self._take
         )
+
+    def _machine_in_use(self, graph: Graph) -> Machine | None:
+        """The machine as it was before the run that uses its memory; ``None`` while nothing runs, and
+        for another device."""
+        if self._facts is None or self._idle():
+            return None
+        machine, wanted = self._facts.machine, wanted_in(graph)
+        same = machine.wanted == wanted and machine.name == current(wanted).label
+        return machine if same else None
 
     def _take(self, found: Found) -> None:
         self._task = None
@@ -102,6 +112,6 @@ def _estimates(
     trains = [n.id for n in graph.nodes if n.type == "train"]
     if not trains:
         return None, {}
-    facts = facts_here(place[0], registry, place[1], machine)
+    facts = facts_here(place[0], registry, place[1], machine or this_machine(graph))
     made = (estimate_graph(graph, registry, folder, facts, node) for node in trains)
     return facts, {e.node: e for e in made if e is not None}

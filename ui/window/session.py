@@ -15,10 +15,12 @@ from PySide6.QtCore import QObject, QTimer, Slot
 from PySide6.QtWidgets import QApplication
 
 from studio.errors import StudioError
+from studio.estimate.machine import wanted_in
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
 from ui.monitor import words
@@ -38,6 +40,7 @@ from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
 from ui.window.window_store import WindowStore
 from workers.row_check import RowCheck
+from workers.task import Task, run_task
 
 
 class Session(QObject):
@@ -66,6 +69,7 @@ class Session(QObject):
         )
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
+        self._asking: Task | None = None
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
@@ -113,6 +117,7 @@ class Session(QObject):
         self.tabs.widen_wanted.connect(self._widen)
         self.data.report_done.connect(self.problems.check)
         self.problems.changed.connect(self._check_rows)
+        self.problems.changed.connect(self._show_device)
         self.row_check.checked.connect(self.problems.check)
         self.data.message.connect(window.status.tell)
         window.inspector.problem_activated.connect(self.guide.go_to)
@@ -149,7 +154,21 @@ class Session(QObject):
         self.problems.check()
         self.display.show_run()
         self.look_at_runs()
+        self._asking = run_task(torch_report.ask, self._device_known)
         gc.freeze()  # later collections skip everything that was imported and built so far
+
+    def _device_known(self, report: object) -> None:
+        """torch, or the cache, has answered which device trains."""
+        del report
+        self.problems.check()
+        self.training.watch.look_soon()
+
+    @Slot()
+    def _show_device(self) -> None:
+        wanted = wanted_in(self.document.graph)
+        why = device.why_unused(wanted)
+        tip = f"{why.sentence} {why.hint}".strip() if why is not None else ""
+        self.window.status.show_device(device.current(wanted).label, tip[:1].upper() + tip[1:])
 
     def look_at_runs(self) -> None:
         """Follow a run that is running without a window; else offer to resume this project's
@@ -322,6 +341,9 @@ class Session(QObject):
         self.problems.close()
         self.row_check.cancel()
         self.window.hide()  # ending the helper process may take a second
+        if self._asking is not None:
+            self._asking.cancel()
+            torch_report.end()
         self.data.close()
         self.training.close()
         self.project.close()

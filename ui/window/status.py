@@ -56,7 +56,7 @@ class StatusStrip(QStatusBar):
             self.addPermanentWidget(part)
         self.progress.hide()
         self.left.hide()
-        self.device.hide()
+        self._run_device, self._own_device, self._own_tip = "", "", ""
         self._timer = QTimer(self, interval=MEMORY_EVERY_MS)
         self._timer.timeout.connect(self._show_memory)
         self.show_problems([])
@@ -100,9 +100,20 @@ class StatusStrip(QStatusBar):
         self.left.setVisible(left is not None)
         if left is not None:
             self.left.setText(f"{_rough(left)} left")
-        device = state.device if state else ""
+        self._run_device = state.device if state else ""
+        self._show_device()
+
+    def show_device(self, label: str, why: str) -> None:
+        """Show the device of the next run while none is shown; ``why`` says what is not used."""
+        self._own_device, self._own_tip = label, why
+        self._show_device()
+
+    def _show_device(self) -> None:
+        device = self._run_device or self._own_device
         self.device.setVisible(bool(device))
         self.device.setText(device)
+        tip = "" if self._run_device else self._own_tip
+        self.device.setToolTip(plain_tip(tip or "The device of the run"))
 
     def _show_progress(self, node: Any) -> None:
         known = bool(node.total) and node.done is not None

@@ -22,6 +22,7 @@ from studio.estimate.memory import Batch
 from studio.graph.context import StepContext
 from studio.graph.registry import load_registry
 from studio.runs.failures import as_studio_error
+from studio.system import device
 from studio.values import AdaptedModelValue, ModelValue
 
 _OWN_STATES = ("adamw", "adamw_fused", "adafactor", "muon", "sgd")
@@ -33,6 +34,8 @@ def main() -> int:
     asked = json.load(sys.stdin)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     try:
+        if asked["kind"] == "probe":
+            device.use(asked["device"])
         found = _probe(asked) if asked["kind"] == "probe" else _dry(asked)
     except KeyboardInterrupt:
         return 3
@@ -122,12 +125,12 @@ def _not_followed(method: str) -> StudioError:
 def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Run two real steps."""
     tell(progress={"title": "Loading the model"})
-    from studio.training.estimate.probe import reset_peak, run_probe
+    from studio.training.estimate.probe import Peak, run_probe
     from studio.training.model.load import load_base, pick_device
 
     mode, batch = Mode(**asked["mode"]), Batch(**asked["batch"])
     adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
-    reset_peak(pick_device())
+    peak = Peak(pick_device())
     with errors_of("Estimate"), tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
         context = StepContext(
             node=asked["node"],
@@ -149,8 +152,8 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
             model, train = load_for_training(context, value), asked["train"]
             mark_trained(model, train["trained_layers"], train["train_embeddings"])
         if value.quantization != "none":  # resident pages of the file can be reclaimed
-            reset_peak(pick_device())
-        return asdict(run_probe(model, mode, batch, _settings(asked), _step))
+            peak.reset()
+        return asdict(run_probe(model, mode, batch, _settings(asked), _step, peak))
 
 
 def _step(number: int) -> None:

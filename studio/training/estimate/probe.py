@@ -17,8 +17,10 @@ import psutil
 import torch
 
 from studio.estimate.activations import Mode
+from studio.estimate.machine import FRAMEWORK
 from studio.estimate.memory import Batch
 from studio.node_settings.train import TrainSettings
+from studio.system import device as device_choice
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.sft import choose_head, summed_loss
 from studio.training.tokens.masks import IGNORED
@@ -41,9 +43,11 @@ def run_probe(
     batch: Batch,
     settings: TrainSettings,
     before_step: Callable[[int], None],
+    peak: Peak | None = None,
 ) -> Probed:
     """Train two steps of the model with its adapter; ``before_step`` may raise to stop."""
     device = next(model.parameters()).device
+    peak = peak or Peak(device)
     model.train()
     if mode.checkpointing:
         model.enable_input_require_grads()
@@ -65,7 +69,7 @@ def run_probe(
         optimizer.zero_grad()
         float(found)  # synchronizes with the GPU
         seconds = time.perf_counter() - began
-    return Probed(peak_bytes(device), seconds, batch.tokens * (2 if batch.accumulated else 1))
+    return Probed(peak.bytes(), seconds, batch.tokens * (2 if batch.accumulated else 1))
 
 
 def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -84,11 +88,7 @@ def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, tor
 def _autocast(mode: Mode, device: torch.device) -> AbstractContextManager[Any]:
     if not mode.autocast:
         return nullcontext()
-    half = (
-        torch.float16
-        if mode.weights == 2 and device.type == "cuda" and not _bf16()
-        else torch.bfloat16
-    )
+    half = torch.float16 if device.type == "cuda" and not _bf16() else torch.bfloat16
     return torch.autocast(device.type, dtype=half)
 
 
@@ -96,25 +96,59 @@ def _bf16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def reset_peak(device: torch.device) -> None:
-    """Start measuring the peak."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return  # on other systems the process's overall peak is used
+class Peak:
+    """The largest memory of this process on a device since ``reset``: on a CPU its resident memory, on a
+    GPU what torch reserves, its context and the workspaces of its libraries.
 
-
-def peak_bytes(device: torch.device) -> int:
-    """The peak since ``reset_peak``: on a GPU the memory reserved by torch and other memory used on
-    the device, on a CPU the process's resident memory.
+    What other programs hold on the GPU is not part of it: the estimate compares the peak with the memory
+    that they leave free. It is read before this process creates its context there. Not measured on a GPU.
     """
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        besides = total - free - torch.cuda.memory_reserved(device)
-        return int(torch.cuda.max_memory_reserved(device) + besides)
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._others = 0
+        if device.type == "cuda":
+            before = _used_by_all(device)
+            torch.cuda.init()  # statistics of memory raise without
+            torch.zeros(1, device=device)  # creates the context
+            self._others = before if before is not None else self._guessed()
+        self.reset()
+
+    def _guessed(self) -> int:
+        """Where the driver has no readings: what is used besides a context of the usual size."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        return max(0, int(total - free - FRAMEWORK["cuda"]))
+
+    def reset(self) -> None:
+        """Start measuring."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            return  # on other systems the process's overall peak is used
+
+    def bytes(self) -> int:
+        """The peak."""
+        if self.device.type != "cuda":
+            return _resident_peak()
+        used = _used_by_all(self.device)
+        if used is None:
+            free, total = torch.cuda.mem_get_info(self.device)
+            used = int(total - free)
+        besides = max(0, used - int(torch.cuda.memory_reserved(self.device)) - self._others)
+        return int(torch.cuda.max_memory_reserved(self.device)) + besides
+
+
+def _used_by_all(device: torch.device) -> int | None:
+    """The memory that all programs use on the GPU, as its driver reports it: without a context of this
+    process. ``None`` where it does not, and outside the process of a probe."""
+    chosen = device_choice.chosen()
+    return chosen.used() if chosen is not None and device.type == chosen.kind else None
+
+
+def _resident_peak() -> int:
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM"))

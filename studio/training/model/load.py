@@ -28,6 +28,8 @@ from studio.model.folder_check import refuse_faults, tensor_faults
 from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
 from studio.model.weight_files import stored_tensors, weight_files
+from studio.system import device as device_choice
+from studio.system import torch_report
 from studio.system.memory import HEADROOM
 from studio.training.model.attention_kernel import register_attention
 from studio.training.model.int8 import keep_no_inputs
@@ -45,11 +47,34 @@ EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
 
 def pick_device() -> torch.device:
-    """The device for training: the first CUDA GPU, otherwise the CPU.
+    """The device for training that ``studio.system.device`` decided on.
 
-    Apple GPUs are not used: bitsandbytes, bfloat16 autocast and exact resume are untested there.
+    Raises ``StudioError`` if it is a GPU that torch cannot use after all: training on the CPU instead
+    would take many times as long, without a word.
     """
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    chosen = device_choice.chosen()
+    if chosen is None:  # outside a run
+        gpu = device_choice.choose(_report()).gpu
+        return torch.device("cuda", gpu.index) if gpu is not None else torch.device("cpu")
+    if chosen.gpu is None:
+        return torch.device("cpu")
+    if not _report().gpus:
+        torch_report.forget()
+        reason = _report().reason or "it does not see it"
+        raise StudioError(
+            f"{chosen.label} cannot be used any more: torch reports: {reason.rstrip('.')}.",
+            title="The GPU cannot be used",
+            hint="Restart the computer, or select the CPU as Device in the Train node.",
+            code="gpu_lost",
+        )
+    if chosen.gpu.index != torch.cuda.current_device():  # accelerate takes the current one
+        torch.cuda.set_device(chosen.gpu.index)
+    return torch.device("cuda", chosen.gpu.index)
+
+
+@functools.cache
+def _report() -> torch_report.TorchReport:
+    return torch_report.read_torch(torch)
 
 
 def free_memory() -> None:

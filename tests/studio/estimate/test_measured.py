@@ -104,7 +104,7 @@ def test_it_does_not_count_elsewhere_or_later(
     graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(measured, "machine_key", lambda: "another / machine / 8")
+        patch.setattr(measured, "machine_key", lambda name: "another / machine / 8")
         assert "on another machine" in estimated(graph, tmp_path).dropped
     with monkeypatch.context() as patch:
         patch.setattr(measured, "formula_version", lambda: "newer")
@@ -151,13 +151,13 @@ def test_a_method_without_a_formula_is_known_by_its_probe(graph: Graph, tmp_path
 
 
 def test_a_probe_tells_the_time_too(graph: Graph, tmp_path: Path) -> None:
-    facts = dataclasses.replace(FACTS, paces=probed_paces(2))
+    facts = dataclasses.replace(FACTS, paces=probed_paces(FACTS.machine, 2))
     found = estimated(graph, tmp_path, facts)
     assert found.seconds is not None
     assert found.seconds_from.startswith("from a probe of today")
     assert found.seconds_low is not None
     assert found.seconds_low < found.seconds
-    assert probed_paces(8) == ()
+    assert probed_paces(FACTS.machine, 8) == ()
 
 
 def test_what_is_made_to_fit_is_not_promised_less_than_was_measured(

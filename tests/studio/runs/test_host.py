@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from studio.events import Event
 from studio.runs import host
 from studio.runs.lock import HostLock
 from studio.runs.watch import Watch
+from studio.system import hardware
 from tests.run_state import read_state
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, names, start
@@ -179,3 +182,17 @@ def test_attaching_to_a_finished_run_reads_it(tmp_path: Path) -> None:
     watch = Watch(run)
     assert names(follow(watch))[-1] == "RunFinished"
     assert watch.status == "completed"
+
+
+def test_a_run_that_continues_on_another_device_says_so(tmp_path: Path) -> None:
+    """A card that was removed, or one that was added."""
+    run = toy_runs.folder(tmp_path)
+    now = hardware.describe_cpu()
+    for before, said in (("NVIDIA L4, 22 GiB", True), (now, False), (None, False), (["x"], False)):
+        run.environment_path.write_text(json.dumps({"device": before}), encoding="utf-8")
+        events: list[Event] = []
+        host._tell_other_device(run, SimpleNamespace(emit=events.append))  # type: ignore[arg-type]
+        assert bool(events) is said
+        if said:
+            sentence = events[0].get("sentence")
+            assert f"on NVIDIA L4, 22 GiB before and continues on {now}" in sentence

@@ -107,7 +107,7 @@ def test_the_time_is_told_from_an_earlier_run_once_there_is_one(
     """Without one it says what to do; a run that has ended is found by itself."""
     shown = strip(session)
     assert shown.time.text() == "Time: unknown (run a probe or train once)."
-    monkeypatch.setattr(earlier, "machine_key", lambda: "cpu / cpu / 2")
+    monkeypatch.setattr(earlier, "machine_key", lambda name: "cpu / cpu / 2")
     monkeypatch.setattr(earlier, "planned_threads", lambda leave_core: 1)
     write_run(session)
     session.runs.changed.emit()
