@@ -38,6 +38,8 @@ class Input:
     base: int = 0
     damage: StudioError | None = None
     """The reason why the text ends before the file, after the last complete line."""
+    copied: bool = False
+    """Whether the text is a temporary copy, so that the file itself is closed."""
 
     def done(self, place: int) -> int:
         """The bytes of the file on disk that are processed at offset ``place`` of the text."""
@@ -75,7 +77,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
                 raise
             damage = error if isinstance(error, StudioError) else broken_packed(path, lines)
     copy.seek(0)
-    return Input(path, copy, copy, plain=True, damage=damage)
+    return Input(path, copy, copy, plain=True, damage=damage, copied=True)
 
 
 def _complete_lines(copy: BinaryIO) -> int:

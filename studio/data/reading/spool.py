@@ -32,7 +32,7 @@ def open_spooled(path: Path, options: ReadOptions, reader: Reader, stack: ExitSt
             raise
         damage = error
     copy.seek(0)
-    return Input(path, copy, copy, plain=True, damage=damage)
+    return Input(path, copy, copy, plain=True, damage=damage, copied=True)
 
 
 def rows_from(source: Input, start: int | None, number: int) -> Iterator[SourceRow]:
