@@ -7,6 +7,7 @@ lists the tests that need them, so that a new one is skipped by itself.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def odd_name(name: bytes) -> str:
     if os.name == "nt":
         pytest.skip("names of files are text on this system")
     return os.fsdecode(name)
+
+
+def unix_socket() -> socket.socket:
+    """A socket that lies in a folder as a file."""
+    if not hasattr(socket, "AF_UNIX"):
+        pytest.skip("there are no such sockets on this system")
+    return socket.socket(socket.AF_UNIX)
 
 
 def _no_pipes(*_: object, **__: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -269,6 +268,7 @@ def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @contextmanager
 def no_more_files() -> Iterator[None]:
     """Every file that this process may open is open."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = os.open(os.devnull, os.O_RDONLY)
     resource.setrlimit(resource.RLIMIT_NOFILE, (first + 64, before[1]))
