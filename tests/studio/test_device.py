@@ -46,6 +46,7 @@ from tests.gpus import (
     computer_with,
 )
 from tests.model_files import write_model
+from tests.studio.runs.toy_runs import follow, start
 
 __all__ = ["computer_with"]
 CPU_BUILD = Build("2.13.0+cpu", None, None)
@@ -223,6 +224,23 @@ def test_a_run_says_it_too(computer_with: Any, place: Path) -> None:
     assert events[1].get("sentence").startswith("NVIDIA L4 is not used: its driver")
     assert "driver 580" in events[1].get("hint")
     assert describe(compiled.plan, 2)["device"] == hardware.describe_cpu()
+
+
+def test_a_run_whose_card_is_gone_ends_with_a_sentence(
+    computer_with: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started with a card, resumed without it: a real host, on a computer that has none."""
+    computer_with(ADA)
+    graph = graph_of(ADA.name)
+    plan = compile_plan(graph, load_registry(), place).plan
+    assert plan is not None
+    folder = RunFolder.create(place / "runs", plan, graph)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # also where the tests run with one
+    events = follow(start(folder))
+    (failed,) = [e for e in events if e.name == "StepFailed"]
+    assert "no device “NVIDIA L4” that torch can use" in failed.get("sentence")
+    assert "Choose one of: auto" in failed.get("hint")
+    assert events[-1].get("status") == "failed"
 
 
 # ------------------------------------------------------------------ several cards
