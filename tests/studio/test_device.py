@@ -319,6 +319,9 @@ def test_two_of_the_same_kind_keep_their_names(
     twins = [Card("NVIDIA L4", 0x81, 22.0, used=9.0), Card("NVIDIA L4", 0x21, 22.0, used=3.0)]
     computer_with(*twins)
     assert list(device.names(torch_report.ask())) == ["NVIDIA L4 #2", "NVIDIA L4"]
+    computer_with(*twins, nvml=False)
+    assert list(device.names(torch_report.ask())) == ["NVIDIA L4 #2", "NVIDIA L4"]
+    computer_with(*twins)
     assert device.current("NVIDIA L4 #2").free() == 13 * GIB
     assert device.current(f"GPU-{twins[1].uuid}").free() == 19 * GIB
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # only the one on the higher place
