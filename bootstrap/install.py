@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from bootstrap.progress import Progress, run
 from bootstrap.torch_source import Decision, Installed, Source
 
 WAIT_S = 2.0
-VERIFY_S = 600.0
+DOWNLOADS = "lora-studio-downloads"
 _CUDA_PACKAGES = ("cuda-toolkit", "cuda-bindings", "cuda-pathfinder", "triton")
 _NO_NETWORK = (
     "NewConnectionError",
@@ -74,6 +73,7 @@ class Setup:
     progress: Progress = field(default_factory=Progress)
     lock_file: int = -1
     choice: str = ""
+    downloads: Path | None = None
     pip_environment: dict[str, str] = field(default_factory=lambda: dict(_PIP_ENVIRONMENT))
 
     def pip(self, arguments: Sequence[str]) -> tuple[int, str]:
@@ -82,6 +82,13 @@ class Setup:
         command = [python, "-m", "pip", *arguments]
         keep_open = [self.lock_file] if self.lock_file >= 0 else []
         return run(command, self.progress, environment=self.pip_environment, keep_open=keep_open)
+
+    def download_into(self, folder: Path) -> None:
+        """Let pip use this folder for downloads; it is removed at the end."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.downloads = folder
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            self.pip_environment[name] = str(folder)
 
     def torch(self) -> Installed:
         """The torch that is installed now."""
@@ -95,6 +102,7 @@ def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
     setup.choice = torch_source.choice(stamp, os.environ)
     complete = requirements.stamp_covers(venv, source, extras)
     if complete and not replaces_torch(setup, stamp):
+        tell_about_cards(setup)
         requirements.write_stamp(venv, source, setup.extras, torch_source.record(setup.choice))
         return
     optional = complete and not os.environ.get(torch_source.CHOICE)
@@ -113,10 +121,14 @@ def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
         wait_for_users(setup)
         make_environment(setup)
         heal(venv)
-        replaced = install_torch(setup, stamp, optional)
-        if optional and not replaced:
-            return
-        install_rest(setup)
+        try:
+            replaced = install_torch(setup, stamp, optional)
+            if optional and not replaced:
+                return
+            install_rest(setup)
+        finally:
+            if setup.downloads:
+                shutil.rmtree(setup.downloads, ignore_errors=True)
         verify(setup)
         requirements.write_stamp(venv, source, setup.extras, torch_source.record(setup.choice))
     setup.progress.phase("Ready")
@@ -148,30 +160,40 @@ def wait_for_users(setup: Setup) -> None:
 
 
 def check_space(setup: Setup, torch: Size | None) -> None:
-    """Fail early if the disks have too little space for what is installed, downloaded and cached."""
+    """Fail early if the disks have too little space for what is installed, downloaded and cached.
+
+    Where only copies do not fit, pip keeps none; where the temporary folder is too small, as one
+    in memory is, it downloads beside the environment.
+    """
     rest = None if requirements.venv_python(setup.venv).exists() and setup.torch().version else REST
     wanted = [size for size in (torch, rest) if size]
     if not wanted:
         return
-    cache = _pip_cache()
-    needed = [(setup.venv.parent, sum(s.unpacked for s in wanted))]
-    needed.append((Path(tempfile.gettempdir()), max(s.download for s in wanted)))
-    if not _short([*needed, (cache, sum(s.download for s in wanted))]):
-        return
-    short = _short(needed)
-    if short:
-        folder, gib, free_gib = short
-        raise BootstrapError(
-            f"the packages need about {gib:.1f} GiB on the disk of {folder}, which has {free_gib:.1f} GiB free. "
-            "Free some space, or move the program to another disk."
-            + (
-                " torch for an NVIDIA card is large: to install the smaller one for the CPU, set "
-                f"{torch_source.CHOICE}=cpu and start again."
-                if torch is TORCH_CUDA
-                else ""
-            )
-        )
-    setup.pip_environment["PIP_NO_CACHE_DIR"] = "1"  # they fit if pip keeps no copies
+    beside, temporary = setup.venv.parent, Path(tempfile.gettempdir())
+    unpacked = (beside, sum(s.unpacked for s in wanted))
+    cached = (_pip_cache(), sum(s.download for s in wanted))
+    short = None
+    for place in (temporary, beside):
+        downloaded = (place, max(s.download for s in wanted))
+        for copies in ([cached], []):
+            short = _short([unpacked, downloaded, *copies])
+            if short is None:
+                if not copies:
+                    setup.pip_environment["PIP_NO_CACHE_DIR"] = "1"
+                if place is beside:
+                    setup.download_into(setup.venv / DOWNLOADS)
+                return
+    assert short is not None
+    folder, gib, free_gib = short
+    smaller = (
+        " torch for an NVIDIA card is large: to install the smaller one for the CPU, set "
+        f"{torch_source.CHOICE}=cpu and start again."
+    )
+    raise BootstrapError(
+        f"the packages need about {gib:.1f} GiB on the disk of {folder}, which has {free_gib:.1f} "
+        "GiB free. Free some space, or move the program to another disk."
+        + (smaller if torch is TORCH_CUDA else "")
+    )
 
 
 def _short(needed: Sequence[tuple[Path, float]]) -> tuple[Path, float, float] | None:
@@ -256,6 +278,7 @@ def heal(venv: Path) -> None:
 
     pip writes RECORD last: a package without it is not complete, but pip would call it installed.
     """
+    shutil.rmtree(venv / DOWNLOADS, ignore_errors=True)
     for folder in site_packages(venv):
         for info in folder.glob("*.dist-info"):
             if not (info / "RECORD").is_file():
@@ -318,8 +341,7 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
     Returns whether it is the right one now. An `optional` change of a working torch that fails is
     reported, and tried again at the next start.
     """
-    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
-        setup.progress.phase(notice)
+    tell_about_cards(setup)
     if not replaces_torch(setup, stamp):
         check_space(setup, None)
         return True
@@ -343,6 +365,12 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
         )
         return False
     return True
+
+
+def tell_about_cards(setup: Setup) -> None:
+    """Name the cards that torch cannot use, and what to do."""
+    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
+        setup.progress.phase(notice)
 
 
 def _install_from(setup: Setup, sources: Sequence[Source]) -> None:
@@ -388,7 +416,7 @@ def _remove_cuda_packages(setup: Setup) -> None:
 
 def decision_here() -> Decision:
     """The build of torch for the cards of this machine."""
-    return torch_source.decide(sys.platform, platform.machine(), cards.installed())
+    return torch_source.decide(sys.platform, platforms.machine(), cards.installed())
 
 
 def sources_here(setup: Setup) -> list[Source]:
@@ -407,7 +435,7 @@ def sources_here(setup: Setup) -> list[Source]:
         answer = ""
     return torch_source.candidates(
         sys.platform,
-        platform.machine(),
+        platforms.machine(),
         cards.installed(),
         torch_source.names_own_index(answer),
         setup.choice,

@@ -51,11 +51,20 @@ class Host:
     )
     bits: int = 64 if sys.maxsize > 2**32 else 32
     system: str = sys.platform
-    machine: str = field(default_factory=platform.machine)
+    machine: str = field(default_factory=lambda: machine())
     macos: tuple[int, ...] = field(default_factory=lambda: _macos())
     rosetta: bool = field(default_factory=lambda: _rosetta())
     glibc: tuple[int, ...] = field(default_factory=lambda: _glibc())
     sse42: bool = field(default_factory=lambda: _has_sse42())
+
+
+def machine() -> str:
+    """The processor that this Python is built for; `platform.machine()` names that of the computer on Windows, where
+    a Python for x86 also runs on Arm."""
+    if sys.platform != "win32":
+        return platform.machine()
+    built = {"win-amd64": "AMD64", "win-arm64": "ARM64", "win32": "x86"}
+    return built.get(sysconfig.get_platform(), platform.machine())
 
 
 def problem(host: Host | None = None) -> str | None:
@@ -118,7 +127,7 @@ def _system_problem(host: Host) -> str | None:
     if host.system == "win32" and arm:
         return (
             "torch and pyarrow have no builds for Python on Arm under Windows. Install the 64-bit Python for x86 "
-            f"(AMD64) {RECOMMENDED}, which Windows emulates, and start with: py -{RECOMMENDED}-64 main.py"
+            f"(AMD64) {RECOMMENDED}, which Windows emulates, and start with: py -V:{RECOMMENDED} main.py"
         )
     if not arm and host.machine.lower() not in ("x86_64", "amd64"):
         return f"torch has no build for this processor ({host.machine}); x86-64 and 64-bit Arm have one."
@@ -184,6 +193,8 @@ def _rosetta() -> bool:
 
 
 def _glibc() -> tuple[int, ...]:
+    if sys.platform == "win32":
+        return ()
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):
@@ -235,15 +246,28 @@ def runtime_problem(path: str, version: tuple[int, ...]) -> str | None:
     )
 
 
+RUNTIME_HINT = (
+    "Install the newest one with: winget install Microsoft.VCRedist.2015+.x64. If that does not help, as with "
+    f"Anaconda, which brings its own, install Python {RECOMMENDED} from python.org and start with: py "
+    f"-{RECOMMENDED} main.py"
+)
+
+
+OLD_RUNTIME = (
+    "its libraries need a newer Microsoft Visual C++ runtime than the one that is found first."
+)
+
+
+def is_old_runtime(output: str) -> bool:
+    """Whether an error of an import means that a library of Windows is missing or too old."""
+    return any(mark in output for mark in ("WinError 1114", "WinError 126", "DLL load failed"))
+
+
 def import_problem(status: int, output: str) -> str:
     """Why torch was installed but does not load, from the exit status and output of an import."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    if "WinError 1114" in output or "WinError 126" in output or "DLL load failed" in output:
-        return (
-            "torch does not load: its libraries need a newer Microsoft Visual C++ runtime than the one found first "
-            "(Anaconda brings an old one). Install it with: winget install Microsoft.VCRedist.2015+.x64. If that "
-            f"does not help, install Python {RECOMMENDED} from python.org and start with: py -{RECOMMENDED} main.py"
-        )
+    if is_old_runtime(output):
+        return f"torch does not load: {OLD_RUNTIME} {RUNTIME_HINT}"
     if status in (-4, 0xC000001D, 0xC000001D - 2**32):
         return "torch does not load: it uses instructions that this processor does not have. Use another computer."
     if "GLIBC" in output:

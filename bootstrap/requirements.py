@@ -154,8 +154,11 @@ def venv_path(source: Path) -> Path:
 
 
 def launcher() -> str:
-    """How Python is started in a terminal: `python3` opens the Microsoft Store on Windows."""
-    return "py" if sys.platform == "win32" else "python3"
+    """How Python is started in a terminal: `python3` opens the Microsoft Store on Windows, and
+    only a Python of that store lacks `py`."""
+    if sys.platform != "win32":
+        return "python3"
+    return "python" if platforms.store_python() else "py"
 
 
 def _user_data() -> Path:

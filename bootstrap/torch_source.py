@@ -70,11 +70,12 @@ BUILDS = (
     Build("13.0", (580,), (580,), (7, 5), 12),
     Build("12.6", (525, 60, 13), (528, 33), (5, 0), 9),
 )
-"""The newest first. CUDA 12.8 and 12.9 are not built any more; 13.2 serves the same cards as 13.0."""
+"""The newest first. CUDA 12.8 and 12.9 are not built any more; 13.2 serves the same cards as 13.0. bitsandbytes has
+libraries for all three."""
 
 
 def is_arm(machine: str) -> bool:
-    """Whether `platform.machine()` names a 64-bit Arm."""
+    """Whether `platforms.machine()` names a 64-bit Arm."""
     return machine.lower() in ("aarch64", "arm64")
 
 
@@ -89,7 +90,7 @@ class Decision:
 def decide(platform: str, machine: str, driver: Driver) -> Decision:
     """The build that serves the most capable card, then the most cards, then the newest.
 
-    `platform` is `sys.platform` and `machine` is `platform.machine()`.
+    `platform` is `sys.platform` and `machine` is `platforms.machine()`.
     """
     if platform == "darwin" or not driver.cards:
         return Decision(None)
@@ -327,5 +328,8 @@ def record(asked: str) -> dict[str, str]:
 
 
 def settled(stamp: dict[str, object]) -> bool:
-    """Whether neither the choice nor the cards have changed since the environment was completed."""
-    return stamp.get("torch") == record(choice(stamp, os.environ))
+    """Whether neither the choice nor the cards have changed since the environment was completed.
+    An explicit `auto` asks for a look at both."""
+    return os.environ.get(CHOICE, "").strip() != AUTO and stamp.get("torch") == record(
+        choice(stamp, os.environ)
+    )

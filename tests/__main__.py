@@ -28,6 +28,7 @@ from bootstrap import system
 ROOT = Path(__file__).resolve().parent.parent
 _IMPORT_LINTER = "from importlinter.cli import lint_imports_command as lint; lint()"
 COMPUTING = ["tests/contracts", "tests/docs", "tests/studio"]
+QUICK_TOO = ["tests/test_bootstrap.py", "tests/test_qt_loads.py"]
 LINTERS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise", "."],
     "ruff format": ["-m", "ruff", "format", "--check", "."],
@@ -73,7 +74,7 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     workers = os.environ.get("LORA_STUDIO_TEST_WORKERS", "")
     if arguments[:1] == ["quick"]:
         plain = ["-p", "tests.quick", "--no-header", "-q", "-r", "fE", *arguments[1:]]
-        return _pytest([*plain, *COMPUTING, "tests/test_bootstrap.py"], environment)
+        return _pytest([*plain, *COMPUTING, *QUICK_TOO], environment)
     if any(a.startswith("--budget") for a in arguments):
         return _pytest(["-p", "tests.slow_budget", *arguments], environment)
     if arguments or workers == "1" or not _has_cores():
@@ -83,9 +84,9 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     alone = {**environment, "OMP_NUM_THREADS": "1"}
     computing = _pytest(["-n", workers or "2", "--dist", "loadscope", *COMPUTING], alone)
     rest = [
-        str(p.relative_to(ROOT))
+        p.relative_to(ROOT).as_posix()
         for p in sorted(Path("tests").resolve().iterdir())
-        if _holds_tests(p) and str(p.relative_to(ROOT)) not in COMPUTING
+        if _holds_tests(p) and p.relative_to(ROOT).as_posix() not in COMPUTING
     ]
     return _pytest(rest, environment) or computing
 

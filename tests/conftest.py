@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.missing_here import skip_what_is_missing
 from tests.timing import WAIT_MS
 
 # Before anything imports Qt, pyqtgraph or transformers.
@@ -37,6 +38,7 @@ os.environ["LORA_STUDIO_HOME"] = _HOME
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+skip_what_is_missing()
 OUR_LOGGERS = ("studio", "workers", "ui")
 GRACE_S = 30.0
 

@@ -7,12 +7,14 @@ pip is replaced only where it would download.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
+import ctypes
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,6 +309,7 @@ def test_nvml_reads_every_card_that_answers() -> None:
     assert cards.read_nvml(lambda: None) == cards.NONE
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the names of cards in /proc have colons")
 def test_the_signature_changes_with_driver_and_cards(tmp_path: Path) -> None:
     assert cards.signature(tmp_path / "none", tmp_path) == ""
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
@@ -367,7 +370,7 @@ class Pip:
 def _machine(monkeypatch: pytest.MonkeyPatch, driver: cards.Driver, platform: str = LINUX) -> None:
     """Stand on a machine with these cards; the signature follows them."""
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(platforms, "machine", lambda: "x86_64")
     monkeypatch.setattr(cards, "installed", lambda *_: driver)
     monkeypatch.setattr(cards, "signature", lambda *_: str(driver))
     monkeypatch.setattr(torch_source, "names_own_index", lambda _: True)
@@ -416,13 +419,16 @@ def test_a_card_that_appears_replaces_the_cpu_build(
     assert requirements.torch_settled(venv)
 
 
-def test_a_new_driver_that_changes_nothing_installs_nothing(
-    complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_card_without_a_build_is_named_and_nothing_installed(
+    complete: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, venv = complete
     _machine(monkeypatch, _driver("470.82", KEPLER))
     monkeypatch.setattr(install.Setup, "pip", lambda *_: pytest.fail("must not install"))
     install.set_up(source, venv, [])
+    assert "no build for the Tesla K80" in capsys.readouterr().err
     assert requirements.torch_settled(venv)
 
 
@@ -612,6 +618,27 @@ def test_stopping_a_run_does_not_wait_for_it(
     assert started == [requirements.venv_python(venv)]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [([], "the window"), (["TALK.STUDIO"], "the window"), (["run", "a.studio"], "main.py run")],
+)
+def test_a_start_marks_the_environment_as_used(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], what: str
+) -> None:
+    held: list[str] = []
+    monkeypatch.setattr(bootstrap, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(in_use, "hold", held.append)
+    main._prepare(arguments)
+    assert held == [what]
+
+
+def test_a_project_in_upper_case_opens_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[list[str]] = []
+    monkeypatch.setattr(main, "_window", lambda arguments: opened.append(arguments) or 0)
+    assert main.main(["TALK.STUDIO"]) == 0
+    assert opened == [["TALK.STUDIO"]]
+
+
 def test_only_an_environment_of_ours_is_marked_as_used(tmp_path: Path) -> None:
     in_use.hold("the window", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -659,6 +686,36 @@ def test_a_card_without_space_names_the_smaller_build(
     _space(monkeypatch, 5.0)
     with pytest.raises(BootstrapError, match="LORA_STUDIO_TORCH=cpu"):
         install.check_space(_setup(tmp_path, tmp_path / ".venv"), install.TORCH_CUDA)
+
+
+def test_a_small_temporary_folder_is_not_used_for_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /tmp lies in memory, CUDA's wheels do not fit into it."""
+    setup = _setup(tmp_path, tmp_path / ".venv")
+    small = tmp_path / "tmp"
+
+    def short(needed: Sequence[tuple[Path, float]]) -> tuple[Path, float, float] | None:
+        return next(((p, gib, 1.0) for p, gib in needed if p == small), None)
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(small))
+    monkeypatch.setattr(install, "_short", short)
+    install.check_space(setup, install.TORCH_CUDA)
+    assert Path(setup.pip_environment["TMPDIR"]).is_relative_to(setup.venv)
+    assert Path(setup.pip_environment["TMPDIR"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("build", "computer", "expected"),
+    [("win-amd64", "ARM64", "AMD64"), ("win-arm64", "ARM64", "ARM64"), ("win32", "AMD64", "x86")],
+)
+def test_windows_on_arm_runs_a_python_for_x86(
+    monkeypatch: pytest.MonkeyPatch, build: str, computer: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setattr("platform.machine", lambda: computer)
+    monkeypatch.setattr("sysconfig.get_platform", lambda: build)
+    assert platforms.machine() == expected
 
 
 def test_a_complete_environment_needs_no_space(
@@ -793,6 +850,87 @@ def test_an_old_windows_runtime_is_named(
 def test_a_recent_or_unknown_windows_runtime_is_accepted() -> None:
     assert platforms.runtime_problem(r"C:\Windows\System32\msvcp140.dll", (14, 40)) is None
     assert platforms.runtime_problem(r"C:\Windows\System32\msvcp140.dll", ()) is None
+
+
+class _FakeWindll:
+    """kernel32 and version.dll of a machine whose runtime has the version 14.29.30139.0."""
+
+    path = r"C:\Anaconda3\msvcp140.dll"
+
+    def __init__(self) -> None:
+        self.kernel32 = self.version = self
+        self.block = (ctypes.c_uint32 * 13)(0xFEEF04BD, 0x10000, 14 << 16 | 29, 30139 << 16)
+
+    def GetModuleFileNameW(self, handle: Any, buffer: Any, size: int) -> int:
+        buffer.value = self.path
+        return len(self.path)
+
+    def GetFileVersionInfoSizeW(self, path: str, handle: Any) -> int:
+        return 2000 if path == self.path else 0
+
+    def GetFileVersionInfoW(self, path: str, handle: int, size: int, data: Any) -> int:
+        return 1
+
+    def VerQueryValueW(self, data: Any, name: str, block: Any, length: Any) -> int:
+        block._obj.value = ctypes.addressof(self.block)
+        return 1
+
+
+def test_the_runtime_that_this_python_loads_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = type("Library", (), {"_handle": 7})()
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setattr(ctypes, "windll", _FakeWindll(), raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: loaded)
+    assert system.windows_runtime() == (_FakeWindll.path, (14, 29, 30139, 0))
+    with pytest.raises(BootstrapError, match=r"version 14\.29 is loaded from C:\\Anaconda3"):
+        system.check_windows_runtime()
+
+
+class _FakeRegistry:
+    """winreg with one value, or with the keys of a list."""
+
+    HKEY_LOCAL_MACHINE = 0
+
+    def __init__(self, value: int | None, keys: Sequence[str] = ()) -> None:
+        self.value, self.keys = value, keys
+
+    def OpenKey(self, root: int, path: str) -> Any:
+        return contextlib.nullcontext(path)
+
+    def QueryValueEx(self, key: str, name: str) -> tuple[int, int]:
+        if self.value is None:
+            raise FileNotFoundError(2, "The system cannot find the file specified")
+        return self.value, 4
+
+    def QueryInfoKey(self, key: str) -> tuple[int, int, int]:
+        return len(self.keys), 0, 0
+
+    def EnumKey(self, key: str, index: int) -> str:
+        return self.keys[index]
+
+
+@pytest.mark.parametrize(("value", "allowed"), [(1, True), (0, False), (None, False)])
+def test_long_paths_are_read_from_the_registry(
+    monkeypatch: pytest.MonkeyPatch, value: int | None, allowed: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setitem(sys.modules, "winreg", _FakeRegistry(value))  # type: ignore[arg-type]
+    assert platforms.long_paths() is allowed
+
+
+def test_a_new_card_changes_the_signature_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", WINDOWS)
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    one = ["VEN_8086&DEV_1", "VEN_10DE&DEV_1B80"]
+    found = []
+    for keys in ([], one, [*one, "VEN_10DE&DEV_2B85"]):
+        monkeypatch.setitem(sys.modules, "winreg", _FakeRegistry(0, keys))  # type: ignore[arg-type]
+        found.append(cards.signature())
+    assert found[0] == ""
+    assert found[1] == "VEN_10DE&DEV_1B80"
+    assert found[2] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,8 @@ class _Watchdog:
 
 def _bound_memory(more: int | None) -> None:
     """Let the program take so much more memory than it has; without a number, as much as there is."""
+    if sys.platform == "win32":
+        return  # the time limit and the bounds on operators remain
     try:
         import resource
 
@@ -244,7 +246,7 @@ def _bound_memory(more: int | None) -> None:
             most = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
     except (ImportError, ValueError, OSError):
-        return  # not on this system: the time limit and the bounds on operators remain
+        return  # not on this system: as on Windows
 
 
 def main() -> None:

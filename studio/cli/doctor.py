@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bootstrap.platforms import writable
+from bootstrap.platforms import RUNTIME_HINT, is_old_runtime, writable
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import device, hardware, paths, torch_report
@@ -107,7 +107,8 @@ def _gpu_line(gpu: dict[str, Any]) -> str:
 def _torch_lines(report: TorchReport) -> list[str]:
     """torch with its GPUs, and the device of a training."""
     if report.error:
-        return [f"torch cannot be used: {report.error}"]
+        hint = f" {RUNTIME_HINT}" if is_old_runtime(report.error) else ""
+        return [f"torch cannot be used: {report.error}{hint}"]
     build = f"CUDA {report.cuda}" if report.cuda else "a build for CPUs"
     build = f"ROCm {report.hip}" if report.hip else build
     lines = [f"torch {report.version}: {build}"]

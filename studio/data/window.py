@@ -16,7 +16,7 @@ from pathlib import Path
 from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
 from studio.data.reading import spool
-from studio.data.reading.archive import local_file
+from studio.data.reading.archive import archive_of, local_file
 from studio.data.reading.conversations import Conversations, columns_of
 from studio.data.reading.file_types import BINARY, kind_of_name
 from studio.data.reading.index import FileIndex, index_of
@@ -50,6 +50,7 @@ class SourceWindow:
         self._indexes: list[FileIndex | StudioError] = []
         self._open: OrderedDict[Path, tuple[Input, ExitStack]] = OrderedDict()
         self._copies = ExitStack()
+        self._stamps: dict[Path, tuple[int, int] | None] = {}
 
     def __enter__(self) -> SourceWindow:
         return self
@@ -64,6 +65,21 @@ class SourceWindow:
         self._open.clear()
         self._indexes.clear()
         self._copies.close()
+
+    def release(self) -> None:
+        """Close the files of the user until rows are read again: on Windows, no other program can replace, rename or
+        delete a file that is open here."""
+        for path, (source, stack) in list(self._open.items()):
+            if not source.copied:
+                stack.close()
+                del self._open[path]
+        for index in self._indexes:
+            if not isinstance(index, StudioError):
+                index.release()
+
+    def has_changed(self) -> bool:
+        """Whether a file has changed since it was first read: rows by number would be other ones."""
+        return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
 
     def count(self) -> int:
         """The number of rows, including bad ones."""
@@ -126,6 +142,7 @@ class SourceWindow:
         return self._indexes[index]
 
     def _make(self, path: Path) -> FileIndex | StudioError:
+        self._stamps[path] = _stamp(path)
         try:
             check_file(path, self._options)
             kind = kind_of(path, self._options)
@@ -157,6 +174,15 @@ class SourceWindow:
                 self._open.popitem(last=False)[1][1].close()
         self._open.move_to_end(path)
         return self._open[path][0]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes with the content of a file, or of the archive that it is in."""
+    try:
+        found = (archive_of(path) or path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def open_window(

@@ -28,7 +28,8 @@ READS_ATTENTION = ("o_proj", "out_proj", "dense", "c_proj")
 class Mode:
     """How a step computes. ``weights`` and ``adapter`` are bytes per stored number; ``head`` says
     whether logits are made for label tokens only, and in parts when they are many; ``masked`` whether
-    rows are padded. ``plain`` is the model's own loss, which keeps its logits."""
+    rows are padded. ``plain`` is the model's own loss, which keeps its logits. ``repeats_keys``: no fused kernel
+    takes fewer key heads than query heads (``studio.training.model.attention_kernel``)."""
 
     weights: int = 2
     adapter: int = 4
@@ -41,6 +42,7 @@ class Mode:
     dropout: float = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
     full: bool = False
+    repeats_keys: bool = False
 
     @property
     def stream(self) -> int:
@@ -94,10 +96,12 @@ def _norms(shape: Shape, mode: Mode) -> int:
 
 
 def _attention(shape: Shape, mode: Mode, length: int) -> int:
-    """Queries, keys, values, the output, and a float32 sum per head. A padding mask makes
-    transformers repeat keys and values for every head, and torch a mask in the stream's width."""
+    """Queries, keys, values, the output, and a float32 sum per head. Keys and values are repeated for every
+    head with a padding mask, of which torch makes one in the stream's width, and where no kernel takes
+    fewer."""
     w, keys = mode.stream, shape.key_value
-    if (mode.masked or shape.eager_attention) and shape.heads != shape.kv_heads:
+    repeated = mode.masked or mode.repeats_keys or shape.eager_attention
+    if repeated and shape.heads != shape.kv_heads:
         keys = shape.query
     kept = w * (2 * shape.query + 2 * keys) + 4 * shape.heads
     if shape.fused_qkv and shape.rotary and keys == shape.key_value:

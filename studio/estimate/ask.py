@@ -109,7 +109,7 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         config = STARTER_CONFIGS[starter.id]
     mode = mode_of(job, facts.machine)
     data, _ = rows_of(job, facts)
-    model = _model(job, folder, mode.weights)
+    model = _model(job, folder, facts.machine.auto_dtype)
     return {
         "kind": kind,
         "node": job.node,
@@ -150,10 +150,8 @@ def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
         )
 
 
-def _model(job: Job, folder: Path | None, weights: int) -> dict[str, Any]:
-    dtype = (
-        job.base.dtype if job.base.dtype != "auto" else ("bfloat16" if weights == 2 else "float32")
-    )
+def _model(job: Job, folder: Path | None, auto: str) -> dict[str, Any]:
+    dtype = job.base.dtype if job.base.dtype != "auto" else auto
     return {
         "path": str(folder or ""),
         "source": job.base.model,

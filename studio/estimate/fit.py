@@ -165,9 +165,10 @@ def _optimizer(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Chan
 def _precision(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
     del registry
     single = job.lora is not None and mode_of(job, facts.machine).weights == 4
-    if single and facts.machine.bfloat16:
+    auto = facts.machine.auto_dtype
+    if single and auto != "float32":
         reason = "Weights and activations need half the memory; values are rounded more coarsely."
-        yield [("base", "dtype", "bfloat16", reason)]
+        yield [("base", "dtype", auto, reason)]
 
 
 def _quantization(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:

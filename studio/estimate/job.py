@@ -224,8 +224,9 @@ def mode_of(job: Job, machine: Machine) -> Mode:
     """How the engine computes this training's steps."""
     dtype = job.base.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if machine.bfloat16 else "float32"
+        dtype = machine.auto_dtype
     full, half = job.lora is None, dtype != "float32"
+    at_once = full or dtype == "float16" or _adapts_head(job.lora)  # all logits
     return Mode(
         weights=4 if full or not half else 2,
         adapter=4,
@@ -233,11 +234,12 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         quantization="none" if full else job.base.quantization,
         double_quant=job.base.double_quant,
         checkpointing=job.train.gradient_checkpointing,
-        head="rows" if full or _adapts_head(job.lora) else "chunks",
+        head="rows" if at_once else "chunks",
         masked=job.train.batching == "padded" and job.train.batch_size > 1,
         dropout=job.lora.dropout if job.lora is not None else 0.0,
         device="cuda" if machine.device == "cuda" else "cpu",
         full=full,
+        repeats_keys=machine.device == "cuda" and not (half and machine.flash),
     )
 
 

@@ -51,6 +51,7 @@ _MODE_WORDS = {
     "device": "device",
     "head": "loss",
     "full": "method",
+    "repeats_keys": "attention",
 }
 MOST_DIFFERENCES = 2
 """Maximum number of differences that are named."""

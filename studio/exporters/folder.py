@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "lora-studio.json"
 _STAGING = ".lora-studio-export-"
+_writable: set[str] = set()
 LONGEST_IN_EXPORT = 85
 """Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
@@ -80,8 +81,9 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
         place = place.parent
     if not place.is_dir():
         return f"{folder} cannot be created, because {place} is a file", other, "file_in_the_way"
-    if not writable(place):
+    if str(place) not in _writable and not writable(place):
         return f"{folder} cannot be created, because {place} is not writable", other, "not_writable"
+    _writable.add(str(place))  # the check of each edit need not write again
     return None
 
 
@@ -129,6 +131,7 @@ def replaced(folder: Path) -> Iterator[Replacement]:
     ``StudioError`` when the folder may not be replaced; ``OSError`` is not caught. No partial export
     remains in any case.
     """
+    _writable.clear()
     what = refusal(folder)
     if what is not None:
         raise StudioError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from studio.system.atomic import write_atomic
 from studio.system.paths import cache_dir
 from studio.system.stored_json import parse, read_regular
 
@@ -21,7 +22,7 @@ def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:
     for name in {revision or "main", commit}:
         file = _note(repo, name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(note), encoding="utf-8")
+        write_atomic(file, json.dumps(note))
 
 
 def kept(repo: str, revision: str) -> tuple[Path, str] | None:

@@ -54,6 +54,7 @@ ASKS = ("open", "rows", "next_suspicious", "report", "templates", "preview", "ca
 Kind = Literal["progress", "notice", "partial", "result", "error", "cancelled"]
 LAST: tuple[Kind, ...] = ("result", "error", "cancelled")
 HOST_ENDED = "host_ended"
+DATA_CHANGED = "data_changed"
 
 
 @dataclass(frozen=True)

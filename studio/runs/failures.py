@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from bootstrap.platforms import OLD_RUNTIME, RUNTIME_HINT, is_old_runtime
 from studio.errors import StudioError
 from studio.system.disk import FREE_SPACE, free_bytes, is_full, is_severe, number_of, what_to_do
 from studio.system.memory import causes, is_on_gpu, out_of_memory_in
@@ -49,11 +50,22 @@ def _system_error(error: BaseException, folder: Path | None) -> StudioError | No
             return _disk_full(cause, folder)
         if is_severe(cause):
             return _unusable(cause, folder)
+        if isinstance(cause, ImportError | OSError) and is_old_runtime(str(cause)[:_LONGEST]):
+            return _old_runtime(cause)
         if "surrogates not allowed" in str(cause)[:_LONGEST]:
             return _not_utf8(cause)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno:
         return _unusable(error, folder)
     return None
+
+
+def _old_runtime(error: BaseException) -> StudioError:
+    return StudioError(
+        f"a library does not load ({_one_line(error)}): {OLD_RUNTIME}",
+        title="A library does not load",
+        hint=RUNTIME_HINT,
+        code="old_runtime",
+    )
 
 
 def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:

@@ -285,7 +285,11 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, line: str, sync: bool = False) -> None:
-    """Append one line in a single write; raises ``OSError`` when it did not fit."""
+    """Append one line in a single write, patiently; raises ``OSError`` when it did not fit."""
+    busy_files.patiently(lambda: _append(path, line, sync))
+
+
+def _append(path: Path, line: str, sync: bool) -> None:
     handle = open_for_appending(path)
     try:
         data = line.encode("utf-8")

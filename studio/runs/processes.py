@@ -95,6 +95,8 @@ def _kill_all(processes: Iterable[psutil.Process]) -> None:
 
 
 def _session_of(pid: int) -> int:
+    if sys.platform == "win32":
+        return -1
     try:
         return os.getsid(pid)
     except OSError:
@@ -121,7 +123,7 @@ def _kill(process: psutil.Process) -> bool:
 
 
 def _reap(pid: int) -> None:
-    if hasattr(os, "waitpid"):
+    if sys.platform != "win32":
         with contextlib.suppress(OSError):
             os.waitpid(pid, os.WNOHANG)
 

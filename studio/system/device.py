@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import psutil
 
+from bootstrap.platforms import RUNTIME_HINT, is_old_runtime
 from studio.errors import StudioError
 from studio.shown_text import short
 from studio.system import hardware, torch_report
@@ -195,7 +196,9 @@ def unused(report: TorchReport, wanted: str = AUTO) -> Unused | None:
     if report.error:
         return Unused(
             f"torch cannot be loaded: {report.error.rstrip('.')}.",
-            "Delete the folder .venv and start the program again, which installs everything.",
+            RUNTIME_HINT
+            if is_old_runtime(report.error)
+            else "Delete the folder .venv and start the program again, which installs everything.",
             "torch_unusable",
         )
     if report.hip is not None:

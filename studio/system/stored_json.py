@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from studio.system.busy_files import TIDY_PATIENCE_S, patiently
+
 HASH = "sha256"
 
 
@@ -31,7 +33,10 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
 
 def open_regular(path: Path) -> BinaryIO:
     """A regular file, opened for reading; raises ``OSError`` for other kinds of file."""
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    file = patiently(
+        lambda: open(path, "rb", opener=_without_waiting),  # noqa: SIM115
+        TIDY_PATIENCE_S,
+    )
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()

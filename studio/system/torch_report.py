@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from studio.system import hardware, paths
+from studio.system import busy_files, hardware, paths
 from studio.system.children import NO_WINDOW, child_environment, end_with_us, module_command
 from studio.system.stored_json import parse, read_regular
 
@@ -268,7 +268,7 @@ def ask(fresh: bool = False) -> TorchReport:
 def forget() -> None:
     """Ask torch again the next time: a report turned out to be wrong."""
     _answers.clear()
-    _file().unlink(missing_ok=True)
+    busy_files.remove(_file())
 
 
 def end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -12,12 +13,18 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
+from studio.events import event
 from studio.graph.project import load_project, save_project
 from studio.runs import execute
+from studio.runs import folder as folder_module
 from studio.system import busy_files
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import read_regular
+from studio.training.loop import saver as saver_module
+from studio.training.loop.train import train_adapter
 from studio.training.saved import checkpoint, tensor_files
 from tests.studio.runs import toy_runs
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.windows_files import windows_error, windows_files
 
 
@@ -181,6 +188,58 @@ def test_remains_that_cannot_be_removed_stop_nothing(
     assert {p.name for p in done.path.iterdir()} == {"manifest.json", "weights"}
     checkpoint.remove_torn(tmp_path / "checkpoints")
     assert os.listdir(tmp_path / "checkpoints") == ["step-000001"]
+
+
+def test_an_event_is_written_when_its_file_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while a backup locks a part of the file."""
+    run = toy_runs.folder(tmp_path)
+    for name, number in (("open", 32), ("lseek", 33)):
+        with monkeypatch.context() as patched:
+            scanner = Scanner(patched, 3, number)
+            scanner.holds(folder_module.os, name, "events.jsonl" if name == "open" else "")
+            run.append(event("Notice", level="info", sentence=name))
+            assert scanner.left == 0
+    assert [e.get("sentence") for e in toy_runs.events_of(run)] == ["open", "lseek"]
+
+
+def test_stored_files_are_read_when_they_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("1", encoding="utf-8")
+    Scanner(monkeypatch, 3).holds(os, "open", "a.json")
+    assert read_regular(tmp_path / "a.json") == b"1"
+
+
+def test_a_checkpoint_is_flushed_when_its_files_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanner = Scanner(monkeypatch, 3)
+    scanner.holds(io, "open", "weights")
+    done = checkpoint.commit(tmp_path, 1, "a", write_patiently, 1)
+    assert scanner.left == 0
+    assert (done.path / "weights").read_text(encoding="utf-8") == "1"
+
+
+def write_patiently(folder: Path) -> None:
+    busy_files.patiently(lambda: write(folder))
+
+
+def test_a_training_goes_on_without_a_checkpoint_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those at the end and on request are errors, which name what to do."""
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    scanner = Scanner(monkeypatch, 1)
+    scanner.holds(saver_module, "commit")
+    recorder = Recorder()
+    settings = settings_of(max_steps=3, save_steps=1)
+    train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
+    assert len(recorder.losses()) == 3
+    (notice,) = [e for e in recorder.named("Notice") if "another program" in e.get("sentence")]
+    assert "checkpoint of step 1" in notice.get("sentence")
+    assert [e.get("step") for e in recorder.named("CheckpointSaved")] == [2, 3]
 
 
 def test_tensors_are_written_when_their_file_is_released(

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import platforms
+from bootstrap import platforms, requirements
 from studio.cli import report
 from studio.errors import StudioError
-from studio.exporters.folder import refusal
+from studio.exporters import folder
+from studio.exporters.folder import refusal, replaced
+from studio.runs.failures import failure
 from studio.runs.folder import LONGEST_IN_RUN, create_run
-from studio.system import paths
+from studio.system import device, paths
+from studio.system.torch_report import TorchReport
 from tests.studio.runs import toy_runs
 
 
@@ -47,7 +50,7 @@ def test_a_project_name_as_a_file_name(name: str, file: str) -> None:
 
 @pytest.mark.usefixtures("windows")
 @pytest.mark.parametrize(
-    ("folder", "words"),
+    ("name", "words"),
     [
         ("out: final", "“out: final” contains a character"),
         ("what?", "“what?” contains a character"),
@@ -56,10 +59,8 @@ def test_a_project_name_as_a_file_name(name: str, file: str) -> None:
         ("x" * 250, "too long"),
     ],
 )
-def test_an_export_folder_that_windows_cannot_create(
-    tmp_path: Path, folder: str, words: str
-) -> None:
-    found = refusal(tmp_path / folder / "model")
+def test_an_export_folder_that_windows_cannot_create(tmp_path: Path, name: str, words: str) -> None:
+    found = refusal(tmp_path / name / "model")
     assert found is not None
     assert words in found[0]
 
@@ -121,3 +122,48 @@ def test_the_command_to_resume_can_be_typed(
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(sys, "argv", ["main.py"])
     assert report._program().replace('"', "") == command
+
+
+def test_a_store_python_is_started_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "base_prefix", r"C:\Program Files\WindowsApps\Python.3.13_x64")
+    assert requirements.launcher() == "python"
+
+
+def test_an_old_runtime_is_a_sentence_with_the_way_out(tmp_path: Path) -> None:
+    error = OSError(
+        "[WinError 1114] A dynamic link library (DLL) routine failed. Error loading c10.dll"
+    )
+    fields = failure(error, "Train", tmp_path)
+    assert fields["code"] == "old_runtime"
+    assert "winget install" in fields["hint"]
+    assert "python.org" in fields["hint"]
+
+
+def test_a_folder_is_tested_by_writing_once_and_again_for_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[Path] = []
+    monkeypatch.setattr(folder, "writable", lambda place: tested.append(place) or True)
+    for _edit in range(3):
+        assert refusal(tmp_path / "model") is None
+    assert tested == [tmp_path]
+    with replaced(tmp_path / "model"):
+        pass
+    assert tested == [tmp_path, tmp_path]
+    monkeypatch.setattr(folder, "writable", lambda place: False)  # while os.access would allow it
+    with pytest.raises(StudioError, match="not writable"), replaced(tmp_path / "other"):
+        pass
+
+
+def test_a_torch_that_an_old_runtime_keeps_from_loading_is_not_blamed_on_the_environment() -> None:
+    report = TorchReport(
+        error="OSError: [WinError 1114] Error loading c10.dll or one of its dependencies."
+    )
+    why = device.unused(report)
+    assert why is not None
+    assert "winget install" in why.hint
+    assert ".venv" not in why.hint
+    other = device.unused(TorchReport(error="ImportError: no module named torch"))
+    assert other is not None
+    assert ".venv" in other.hint

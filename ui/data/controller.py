@@ -19,7 +19,7 @@ from studio.graph.document import Document
 from studio.graph.edits import set_setting
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
-from studio.preview.protocol import HOST_ENDED, Reply
+from studio.preview.protocol import DATA_CHANGED, HOST_ENDED, Reply
 from studio.preview.report import DataReport, Fix, apply_fix, report_from_json
 from studio.preview.report_cache import kept
 from studio.runs.token_request import TokenRequest, token_request
@@ -269,9 +269,14 @@ class DataController(QObject):
                 self.start_report()
 
     def host_failed(self, reply: Reply) -> bool:
-        """Whether a reply reports that the host has died; then the data are opened again, but only
-        a few times: the data may be the cause."""
-        if reply.kind != "error" or reply.data.get("code") not in (HOST_ENDED, "not_open"):
+        """Whether a reply reports that the host has died, or that a file has changed; then the data are opened
+        again, after a death only a few times: the data may be the cause."""
+        code = reply.data.get("code") if reply.kind == "error" else None
+        if code == DATA_CHANGED:
+            self.request = None  # so that they are opened again, a moment after the last change
+            self._timer.start()
+            return True
+        if code not in (HOST_ENDED, "not_open"):
             return False
         if self.state == "open" and self.request is not None:
             if self._restarts < MOST_RESTARTS:

@@ -138,6 +138,9 @@ class Conversations:
         """Delete the temporary database."""
         self._db.close()
 
+    def release(self) -> None:
+        """Does nothing: the rows have been read into the temporary database."""
+
     def count(self, upto: int | None = None) -> int:
         """The number of conversations and of rows that cannot be read."""
         del upto

@@ -19,6 +19,7 @@ from studio.data.reading.folder import HUB
 from studio.data.reading.splits import TRAIN
 from studio.errors import StudioError
 from studio.node_settings.dataset import AUTOMATIC, DatasetSettings
+from studio.system.atomic import write_atomic
 from studio.system.paths import cache_dir
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -87,7 +88,7 @@ def note_fetched(
     for revision in {source.revision or "main", commit}:
         note = _note(source, revision)
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(text, encoding="utf-8")
+        write_atomic(note, text)
     return Fetched(
         tuple(folder / n for n in names), commit, tuple(folder / n for n in validation), test
     )

@@ -44,6 +44,9 @@ class FileIndex(Protocol):
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from ``first`` up to ``last``, exclusive."""
 
+    def release(self) -> None:
+        """Close the file until rows are read again."""
+
 
 def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open, file: Path) -> FileIndex:
     """The index for a file of this type; raises ``StudioError``.
@@ -101,6 +104,9 @@ class _Scanned:
         if self._failure is not None and first <= readable < last:
             found.append(self._failure)
         return found
+
+    def release(self) -> None:
+        """Does nothing: the file is opened and closed by the owner of the index."""
 
     def _read(self, mark: int) -> Iterator[SourceRow]:
         source = self._open(self.path)
@@ -210,13 +216,12 @@ class _Parquet:
     """Parquet: row groups are located by the file's metadata, and read in small blocks."""
 
     def __init__(self, path: Path, file: Path) -> None:
-        from pyarrow import parquet
-
         self.path = path
-        with sound(path, "Parquet"):
-            self._file = parquet.ParquetFile(file)
-        self._rows = ArrowRows(self._file.schema_arrow)
-        meta = self._file.metadata
+        self._place = file
+        self._file: Any = None
+        opened = self._opened()
+        self._rows = ArrowRows(opened.schema_arrow)
+        meta = opened.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         self._first = [0, *np.cumsum(sizes).tolist()]
         self._cursor: tuple[int, int, Any, Iterator[Any]] | None = None
@@ -247,6 +252,21 @@ class _Parquet:
         block = self._rows.of(batch.slice(first - start, last - first))
         return [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(block)]
 
+    def release(self) -> None:
+        """Close the file until rows are read again."""
+        self._cursor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> Any:
+        from pyarrow import parquet
+
+        if self._file is None:
+            with sound(self.path, "Parquet"):
+                self._file = parquet.ParquetFile(self._place)
+        return self._file
+
     def _group(self, number: int) -> int:
         return bisect_right(self._first, number) - 1
 
@@ -255,7 +275,7 @@ class _Parquet:
         group = self._group(number)
         cursor = self._cursor
         if cursor is None or cursor[0] != group or number < cursor[1]:
-            blocks = self._file.iter_batches(ROWS_AT_ONCE, [group], use_threads=False)
+            blocks = self._opened().iter_batches(ROWS_AT_ONCE, [group], use_threads=False)
             cursor = (group, self._first[group], next(blocks), blocks)
         while number >= cursor[1] + cursor[2].num_rows:
             start = cursor[1] + cursor[2].num_rows
@@ -268,30 +288,43 @@ class _Arrow:
     """Arrow: batches up to the first damaged one."""
 
     def __init__(self, path: Path, file: Path) -> None:
-        import pyarrow as pa
-
         self.path = path
+        self._place = file
         self._failure: SourceRow | None = None
-        batches: list[pa.RecordBatch] = []
-        try:
-            with sound(path, "Arrow"):
-                batches.extend(batches_in(pa.memory_map(str(file))))
-        except StudioError as error:
-            if not batches:
-                raise
-            self._failure = lost_row(error, path, sum(b.num_rows for b in batches) + 1)
-        self._table = pa.Table.from_batches(batches) if batches else pa.table({})
-        self._rows = ArrowRows(self._table.schema)
+        self._table: Any = None
+        opened = self._opened()
+        self._count = int(opened.num_rows)
+        self._rows = ArrowRows(opened.schema)
 
     def count(self, upto: int | None = None) -> int:
         """The number of rows."""
         del upto
-        return int(self._table.num_rows) + (self._failure is not None)
+        return self._count + (self._failure is not None)
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from ``first`` up to ``last``, exclusive."""
-        part = self._rows.of(self._table.slice(first, max(0, last - first)))
+        part = self._rows.of(self._opened().slice(first, max(0, last - first)))
         found = [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
-        if self._failure is not None and first <= self._table.num_rows < last:
+        if self._failure is not None and first <= self._count < last:
             found.append(self._failure)
         return found
+
+    def release(self) -> None:
+        """Unmap the file until rows are read again."""
+        self._table = None
+
+    def _opened(self) -> Any:
+        """The table, mapped."""
+        import pyarrow as pa
+
+        if self._table is None:
+            batches: list[pa.RecordBatch] = []
+            try:
+                with sound(self.path, "Arrow"):
+                    batches.extend(batches_in(pa.memory_map(str(self._place))))
+            except StudioError as error:
+                if not batches:
+                    raise
+                self._failure = lost_row(error, self.path, sum(b.num_rows for b in batches) + 1)
+            self._table = pa.Table.from_batches(batches) if batches else pa.table({})
+        return self._table

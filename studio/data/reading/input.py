@@ -38,6 +38,8 @@ class Input:
     base: int = 0
     damage: StudioError | None = None
     """The reason why the text ends before the file, after the last complete line."""
+    copied: bool = False
+    """Whether the text is a temporary copy, so that the file itself is closed."""
 
     def done(self, place: int) -> int:
         """The bytes of the file on disk that are processed at offset ``place`` of the text."""
@@ -62,7 +64,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
     detected = detect_encoding(path, options.encoding)
     if not detected.packed and not detected.recoded and archive_of(path) is None:
         return _opened(path, detected, stack)
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    copy = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
     damage: StudioError | None = None
     with ExitStack() as own:
         try:
@@ -75,7 +77,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
                 raise
             damage = error if isinstance(error, StudioError) else broken_packed(path, lines)
     copy.seek(0)
-    return Input(path, copy, copy, plain=True, damage=damage)
+    return Input(path, copy, copy, plain=True, damage=damage, copied=True)
 
 
 def _complete_lines(copy: BinaryIO) -> int:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from studio.data.reading.input import Input, lines_of
 from studio.data.reading.source import Reader, ReadOptions, SourceRow
@@ -21,7 +22,7 @@ _ERROR = ("sentence", "title", "hint", "field", "code", "file", "line")
 
 def open_spooled(path: Path, options: ReadOptions, reader: Reader, stack: ExitStack) -> Input:
     """All rows of a file, one per line; closed with ``stack``."""
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    copy = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
     damage: StudioError | None = None
     try:
         for row in reader(path, options):
@@ -31,7 +32,7 @@ def open_spooled(path: Path, options: ReadOptions, reader: Reader, stack: ExitSt
             raise
         damage = error
     copy.seek(0)
-    return Input(path, copy, copy, plain=True, damage=damage)
+    return Input(path, copy, copy, plain=True, damage=damage, copied=True)
 
 
 def rows_from(source: Input, start: int | None, number: int) -> Iterator[SourceRow]:

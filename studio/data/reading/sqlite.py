@@ -56,6 +56,9 @@ class SqliteIndex:
             found.append(lost_row(error, self._path, first + len(found) + 1))
         return found
 
+    def release(self) -> None:
+        """Does nothing: the database is open only while rows are read."""
+
 
 @contextmanager
 def _opened(path: Path, file: Path) -> Iterator[sqlite3.Connection]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from studio.system.atomic import write_atomic
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 
@@ -34,7 +35,7 @@ def make_plain(folder: Path, start: dict[str, torch.Tensor]) -> None:
     joined = {n: _joined(n, value, first.get(n)) for n, value in trained.items()}
     write_tensors(joined, folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    (folder / CONFIG).write_text(json.dumps(_doubled(config), indent=2), encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(_doubled(config), indent=2))
     same_mode(folder, CONFIG)
 
 
@@ -79,7 +80,7 @@ def make_plain_ranks(folder: Path) -> None:
             tensors[f"{stem}.lora_B.weight"] = b[:, used].contiguous()
     write_tensors(tensors, folder / ADAPTER)
     plain = _as_lora(config, ranks)
-    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True))
     same_mode(folder, CONFIG)
 
 
@@ -90,7 +91,7 @@ def without_samplers(folder: Path) -> None:
     write_tensors(tensors, folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     plain = {**config, "monteclora_config": None}
-    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True))
     same_mode(folder, CONFIG)
 
 
@@ -116,7 +117,7 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
         lora_alpha=config["psoft_alpha"],
         lora_dropout=config["psoft_dropout"],
     )
-    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True))
     same_mode(folder, CONFIG)
 
 
@@ -143,7 +144,7 @@ def as_plain_lora(
         rank_pattern={n: r for n, r in ranks.items() if r != most},
         alpha_pattern={n: r for n, r in ranks.items() if r != most},
     )
-    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True))
     same_mode(folder, CONFIG)
 
 

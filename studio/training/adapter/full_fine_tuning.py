@@ -22,6 +22,7 @@ from studio.model.layers import TOWERS
 from studio.model.weight_files import weight_files
 from studio.node_settings.layer_range import HINT, chosen_layers
 from studio.node_settings.train import TrainSettings
+from studio.system import busy_files
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
@@ -169,7 +170,7 @@ def write_model(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
             hint="Raise the learning rate or the number of steps, or set the precision to float32.",
         )
     model.save_pretrained(folder, max_shard_size=_SHARD)
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    busy_files.remove(folder / "generation_config.json")
     write_surroundings(Path(adapted.model.path), folder, adapted.model.dtype, tokenizer)
     same_mode(folder, "config.json")
 

@@ -60,8 +60,16 @@ class Rows(Protocol):
         """The rows from ``first`` to ``last``, inclusive."""
         ...
 
+    def has_changed(self) -> bool:
+        """Whether a file has changed since it was first read."""
+        ...
+
+    def release(self) -> None:
+        """Close the files until rows are read again."""
+        ...
+
     def close(self) -> None:
-        """Release open files."""
+        """Close the files."""
         ...
 
 
@@ -82,8 +90,17 @@ class PreparedRows:
             Item(s.number, s.split, str(s.row["source"]), int(s.row["line"]), s.row) for s in found
         ]
 
+    def has_changed(self) -> bool:
+        """Never: results of steps are not changed."""
+        return False
+
+    def release(self) -> None:
+        """Unmap the files until rows are read again: their run may be deleted meanwhile."""
+        self._order.release()
+
     def close(self) -> None:
-        """Does nothing: no file is kept open."""
+        """Unmap the files."""
+        self._order.release()
 
 
 class WindowRows:
@@ -112,6 +129,14 @@ class WindowRows:
         """The rows from ``first`` to ``last``, inclusive."""
         found = self._window.rows(first, min(last, self.count))
         return [self._item(number, row) for number, row in enumerate(found, start=first)]
+
+    def has_changed(self) -> bool:
+        """Whether a file has changed since it was first read."""
+        return self._window.has_changed()
+
+    def release(self) -> None:
+        """Close the files until rows are read again."""
+        self._window.release()
 
     def close(self) -> None:
         """Close the files."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from studio.data.split.hashing import held_out_by_count
 from studio.training.data.arrow import open_rows
@@ -53,11 +54,8 @@ class SourceOrder:
     def __init__(self, dataset: DatasetValue, seed: int | None = None) -> None:
         train, held_out = dataset.train_rows, dataset.validation_rows
         self.count = train + held_out
-        self._splits = {
-            name: open_rows(Path(dataset.path) / name)
-            for name, rows in (("train", train), ("validation", held_out))
-            if rows
-        }
+        self._folder = Path(dataset.path)
+        self._splits: dict[str, Dataset] = {}
         known = read_order(Path(dataset.path), self.count)
         if known is None and seed is not None:
             known = held_out_by_count(self.count, held_out, seed)
@@ -71,4 +69,13 @@ class SourceOrder:
             split, index = (
                 ("validation", before - 1) if held_out else ("train", number - before - 1)
             )
-            yield SourceRow(number, split, self._splits[split][index])
+            yield SourceRow(number, split, self._split(split)[index])
+
+    def release(self) -> None:
+        """Unmap the files until rows are read again."""
+        self._splits.clear()
+
+    def _split(self, name: str) -> Dataset:
+        if name not in self._splits:
+            self._splits[name] = open_rows(self._folder / name)
+        return self._splits[name]

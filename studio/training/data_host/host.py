@@ -130,13 +130,21 @@ class Host:
             self._drop(number)
         except Exception as error:
             self._at_work.pop(number)
+            self._rest()
             self._tell(number, "error", _problem(error, self._session.title, self._work))
         else:
+            if said is not None and said[0] == "result":
+                self._at_work.pop(number).close()  # type: ignore[attr-defined]
+                self._rest()
             if said is not None:
                 self._tell(number, said[0], said[1])
             if said is not None and said[0] == "result":
-                self._at_work.pop(number).close()  # type: ignore[attr-defined]
                 self._settle()
+
+    def _rest(self) -> None:
+        """Without a request in progress, the files of the user are closed."""
+        if not self._at_work:
+            self._session.release()
 
     def _settle(self) -> None:
         """Exclude the objects of the libraries from later garbage collections, which take half a
@@ -151,6 +159,7 @@ class Host:
         slices = self._at_work.pop(number, None)
         if slices is not None:
             slices.close()  # type: ignore[attr-defined]
+            self._rest()
             self._tell(number, "cancelled", {})
         self._gone.discard(number)
 

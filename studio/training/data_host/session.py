@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from studio.data.canonical import content_hash
 from studio.errors import StudioError, errors_of
 from studio.graph.registry import load_registry
-from studio.preview.protocol import Kind
+from studio.preview.protocol import DATA_CHANGED, Kind
 from studio.preview.report import SUSPICIOUS
 from studio.preview.tokens import TokenRow
 from studio.runs.token_request import TokenRequest, request_from_json
@@ -150,7 +150,18 @@ class Session:
     def _opened(self) -> Opened:
         if self._open is None:
             raise StudioError("No data is open.", hint="Open it first.", code="not_open")
+        if self._open.rows.has_changed():
+            self._open.rows.close()
+            self._open = None
+            raise StudioError(
+                "A file of the data has changed.", hint="Open the data again.", code=DATA_CHANGED
+            )
         return self._open
+
+    def release(self) -> None:
+        """Close the files of the data until the next request."""
+        if self._open is not None:
+            self._open.rows.release()
 
     def _tokenizer(self, folder: Path) -> Any:
         if folder not in self._tokenizers:

@@ -25,6 +25,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
 from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
 from studio.estimate.optimizers import PAGED_FROM
+from studio.training.model import attention_kernel
 from studio.training.model.load import remove_kernels
 
 STEPS = 2
@@ -108,7 +109,7 @@ def dry_run(
         if not mode.full:
             model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    with FakeTensorMode(allow_non_fake_inputs=True), _masks(mode.masked):
+    with FakeTensorMode(allow_non_fake_inputs=True), _masks(mode.masked), _keys(mode.repeats_keys):
         model = model.to_empty(device="cpu").train()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         inner.tie_weights()  # to_empty separates tied weights
@@ -170,6 +171,18 @@ def _kept(out: Any) -> Any:
 
 def _autocast(mode: Mode) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", dtype=torch.bfloat16) if mode.autocast else nullcontext()
+
+
+@contextmanager
+def _keys(repeated: bool) -> Iterator[None]:
+    """Repeat keys and values where the kernel of the training's device needs it."""
+    attention_kernel.register_attention()
+    before = attention_kernel.takes_fewer_keys
+    attention_kernel.takes_fewer_keys = lambda *_: not repeated
+    try:
+        yield
+    finally:
+        attention_kernel.takes_fewer_keys = before
 
 
 @contextmanager

@@ -88,11 +88,7 @@ def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, tor
 def _autocast(mode: Mode, device: torch.device) -> AbstractContextManager[Any]:
     if not mode.autocast:
         return nullcontext()
-    half = (
-        torch.float16
-        if mode.weights == 2 and device.type == "cuda" and not _bf16()
-        else torch.bfloat16
-    )
+    half = torch.float16 if device.type == "cuda" and not _bf16() else torch.bfloat16
     return torch.autocast(device.type, dtype=half)
 
 

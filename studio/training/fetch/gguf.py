@@ -96,8 +96,8 @@ def _import(
     """Import into a staging folder in a child process, then commit."""
     context.phase("import", "Importing the GGUF file")
     staging = _staging(final)
-    target = staging / "model"
-    busy_files.tidy(target)
+    busy_files.tidy(staging / "model")
+    target = busy_files.free_name(staging / "model")
     target.mkdir(parents=True)
     ended = run_child(
         context,

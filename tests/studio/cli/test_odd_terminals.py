@@ -17,6 +17,7 @@ from studio.graph.graph import Graph, Node
 from studio.graph.project import load_project, save_project
 from studio.runs.folder import RunFolder, append_line
 from studio.runs.host import start as start_host
+from tests.missing_here import odd_name
 from tests.studio.cli.test_cli import COMMAND, only_run, rows, start, studio
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import finished
@@ -53,7 +54,7 @@ def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
 
 
 def test_a_project_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
-    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place = tmp_path / odd_name(b"caf\xe9")
     place.mkdir()
     file = toy_runs.project(place, train={"steps": 2})
     save_project(file, load_project(file))
@@ -66,7 +67,7 @@ def test_a_project_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
 
 def test_runs_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     """Refused in words before a run, and for a run that was moved there."""
-    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place = tmp_path / odd_name(b"caf\xe9")
     place.mkdir()
     file = toy_runs.project(tmp_path, train={"steps": 2})
     code, _, err = studio("run", file, "--runs", place / "runs")
@@ -85,7 +86,7 @@ def test_settings_that_are_no_utf8(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, name: bytes
 ) -> None:
     """A path of the data, of the model or of the export: one problem, at its field."""
-    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    place = tmp_path / odd_name(name)
     place.mkdir()
     (place / "rows.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     node, setting = field.split(".")
@@ -104,7 +105,7 @@ def test_settings_that_are_no_utf8(
 def test_relative_paths_in_a_project_folder_that_is_no_utf8(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place = tmp_path / odd_name(b"caf\xe9")
     place.mkdir()
     (place / "rows.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("base", "base_model", {}))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from studio.cli import main as cli
-from studio.estimate.activations import Mode
+from studio.estimate.activations import Mode, layer_bytes
 from studio.estimate.fit import apply, propose
 from studio.estimate.graph import Estimate, estimate_graph
-from studio.estimate.job import Facts
+from studio.estimate.job import Facts, job_of, mode_of
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.trainable import count, matched, rank_for
@@ -104,6 +104,53 @@ def estimated(file: Path, available: int = 80 * 10**9, graph: Graph | None = Non
     return found
 
 
+@pytest.mark.parametrize(
+    ("native", "flash", "dtype", "mode", "weights"),
+    [
+        (True, True, "auto", ("chunks", False), 2),
+        (
+            True,
+            True,
+            "float32",
+            ("chunks", True),
+            4,
+        ),  # the fused kernel for float32 takes as many keys
+        (
+            False,
+            False,
+            "auto",
+            ("rows", True),
+            2,
+        ),  # Turing: float16, of which all logits are computed
+        (False, False, "float32", ("chunks", True), 4),
+        (True, True, "float16", ("rows", False), 2),
+    ],
+)
+def test_the_kernel_and_precision_of_a_gpu_are_known(
+    project: Path, native: bool, flash: bool, dtype: str, mode: tuple[str, bool], weights: int
+) -> None:
+    graph = load_project(project)
+    graph = set_setting(graph, "base", "dtype", dtype)
+    card = dataclasses.replace(machine(10**11), bfloat16=native, flash=flash)
+    job = job_of(graph, load_registry(), project.parent, graph.node("train"))
+    found = mode_of(job, card)
+    assert (found.head, found.repeats_keys, found.weights) == (*mode, weights)
+    assert found.autocast is (dtype != "float32")
+
+
+def test_repeated_keys_take_memory(project: Path) -> None:
+    """This model has 32 heads of queries, and 8 of keys and values."""
+    graph = load_project(project)
+    per_token = 2 * 4 * 32 * (4096 - 1024)  # keys and values of 32 layers
+    job = job_of(graph, load_registry(), project.parent, graph.node("train"))
+    assert job.shape is not None
+    without = [
+        layer_bytes(job.shape, (), Mode(weights=4, autocast=False, repeats_keys=r), 1, 1)
+        for r in (False, True)
+    ]
+    assert 32 * (without[1] - without[0]) == per_token
+
+
 def test_a_folder_with_only_a_config_is_enough(project: Path) -> None:
     found = estimated(project)
     assert found.trainable == 41_943_040
@@ -192,7 +239,7 @@ def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
 
 
 def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
-    """Where the device computes in bfloat16; and what was saved adds up to the new peak."""
+    """Where the device computes in it; and what was saved adds up to the new peak."""
     graph, registry = (
         set_setting(load_project(project), "base", "dtype", "float32"),
         load_registry(),
@@ -203,9 +250,10 @@ def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
     assert before.peak is not None
     assert after is not None
     assert before.peak - sum(p.saves for p in proposals) == after.peak
-    without = dataclasses.replace(machine(24 * 10**9), bfloat16=False)
-    proposals, _ = propose(graph, registry, project.parent, Facts(without))
-    assert "dtype" not in [p.field for p in proposals]
+    older = dataclasses.replace(machine(24 * 10**9), bfloat16=False, flash=False)
+    for without, value in ((older, "float16"), (dataclasses.replace(older, device="cpu"), None)):
+        proposals, _ = propose(graph, registry, project.parent, Facts(without))
+        assert {p.field: p.value for p in proposals}.get("dtype") == value
 
 
 def test_what_cannot_fit_is_said(project: Path) -> None:

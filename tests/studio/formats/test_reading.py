@@ -25,7 +25,7 @@ def write_jsonl(path: Path) -> None:
 
 
 def write_json(path: Path) -> None:
-    path.write_text(json.dumps(ROWS, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(ROWS, indent=2, ensure_ascii=False), "utf-8", newline="\n")
 
 
 def write_csv(path: Path) -> None:

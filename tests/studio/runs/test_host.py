@@ -41,6 +41,20 @@ def test_a_run_in_its_own_process(tmp_path: Path) -> None:
     assert not (run.path / "reserve").exists()
 
 
+def test_it_marks_the_environment_as_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set-up that would change packages waits for it."""
+    run, held = toy_runs.folder(tmp_path), []
+
+    def hold(what: str) -> None:
+        held.append(what)
+        raise InterruptedError
+
+    monkeypatch.setattr(host.in_use, "hold", hold)
+    with pytest.raises(InterruptedError):
+        host._hold(run, host.Control(), host.CommandReader(run.commands_path, 0), False)
+    assert held == [f"the run {run.id}"]
+
+
 def test_it_leads_a_session_is_kind_and_loads_no_torch(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path, block={"how": "check"})
     watch = start(run)

@@ -23,6 +23,14 @@ class Paging:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.moved: list[int] = []
         self.synchronized = 0
+        self.onto_gpu: list[bool] = []
+        real = Optimizer8bit.load_state_dict
+
+        def load(own: Any, values: Any, move_to_device: bool = True) -> None:
+            self.onto_gpu.append(move_to_device)
+            real(own, values, move_to_device)
+
+        monkeypatch.setattr(Optimizer8bit, "load_state_dict", load)
         monkeypatch.setattr(Optimizer8bit, "get_state_buffer", self._buffer)
         monkeypatch.setattr(Optimizer8bit, "prefetch_state", lambda *_: None)
         monkeypatch.setattr(Optimizer8bit, "to_gpu", lambda own: self._to_gpu(own))
@@ -95,6 +103,7 @@ def test_large_states_are_paged_again(
     large, small = LARGE[0] * LARGE[1], SMALL[0] * SMALL[1]
     assert all(getattr(s, "is_paged", False) for s in second.states()[large])
     assert not any(getattr(s, "is_paged", False) for s in second.states()[small])
+    assert paging.onto_gpu == [False]
     assert paging.moved
     assert large not in paging.moved
     second.step(2)
