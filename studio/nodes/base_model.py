@@ -45,10 +45,7 @@ def is_current(settings: BaseModelSettings, outputs: Mapping[str, Any]) -> bool:
     device = current()
     if settings.dtype != "auto" or device.bfloat16 is None:
         return True
-    chosen = dict(outputs.get("model") or {}).get("dtype")
-    return (chosen == "bfloat16") == device.bfloat16 and (
-        chosen != "float16" or device.kind == "cuda"
-    )
+    return dict(outputs.get("model") or {}).get("dtype") == device.auto_dtype
 
 
 def facts(settings: BaseModelSettings, project_dir: Path) -> Iterable[Fact]:

@@ -488,7 +488,7 @@ def test_a_precision_that_another_device_chose_is_not_reused(
 
     assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["ready", "none", "none"]
     computer_with(TURING)
-    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["none", "ready", "ready"]
+    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["none", "none", "ready"]
     outputs = {"model": {"dtype": "bfloat16"}}
     write_record(runs[1], Record("base", "base_model", base.fingerprint, outputs, (), (), 1.0))
     assert kind("bfloat16") == "ready"  # a run that is resumed keeps its own
