@@ -55,14 +55,6 @@ class Device:
         """The compute capability of a GPU, (0, 0) of a CPU."""
         return self.gpu.capability if self.gpu is not None else (0, 0)
 
-    @property
-    def auto_dtype(self) -> str:
-        """The precision that Auto selects: bfloat16 where it is not emulated, float16 on other GPUs, and
-        float32 on other CPUs."""
-        if self.bfloat16:
-            return "bfloat16"
-        return "float16" if self.kind == "cuda" else "float32"
-
     def free(self) -> int | None:
         """The memory that programs can still take; ``None`` if the driver does not report it."""
         if self.gpu is None or self.shared:
@@ -95,6 +87,14 @@ class _Why:
 
 
 # ------------------------------------------------------------------ the decision
+
+
+def auto_precision(kind: str, bfloat16: bool) -> Literal["bfloat16", "float16", "float32"]:
+    """The precision that Auto takes on a device of this kind: bfloat16 where it computes in it, float16 with
+    loss scaling on other GPUs, float32 on other CPUs."""
+    if bfloat16:
+        return "bfloat16"
+    return "float16" if kind == "cuda" else "float32"
 
 
 def choose(report: TorchReport, wanted: str = AUTO) -> Device:
