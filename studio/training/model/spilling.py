@@ -77,9 +77,9 @@ class SlowDown:
             self.context.notice(
                 f"The last {_SLOW_STEPS} steps were {factor:.0f} times slower than those before, and the "
                 "GPU's memory is full: Windows is probably using main memory instead, which is slow.",
-                "Close other programs that use the GPU. If it stays slow, stop the run, set a smaller batch "
-                "size or turn on gradient checkpointing, and resume. In the NVIDIA Control Panel, “CUDA - "
-                "Sysmem Fallback Policy: Prefer No Sysmem Fallback” prevents it.",
+                "Close other programs that use the GPU, or stop and resume the run: its batches then adapt to the "
+                "memory that is free. In the NVIDIA Control Panel, “CUDA - Sysmem Fallback Policy: Prefer No "
+                "Sysmem Fallback” prevents it.",
             )
 
 

@@ -20,6 +20,7 @@ from studio.estimate.kept import KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, memory
 from studio.estimate.trainable import Counted, count, matched, rank_for
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
@@ -189,6 +190,19 @@ def answered(asking: Any) -> tuple[list[str], Estimate]:
             titles.append(next(asking))
     except StopIteration as end:
         return titles, end.value
+
+
+def test_a_dry_run_counts_states_that_are_not_paged(tmp_path: Path) -> None:
+    """On a GPU; all matrices of this LoRA are below the size from which bitsandbytes pages."""
+    graph, folder = project(tmp_path)
+    facts = Facts(Machine("a GPU", "cuda", 10**10, 10**10, False, 0))
+    found = {}
+    for optimizer in ("sgd", "paged_adamw"):
+        changed = set_setting(graph, "train", "optimizer", optimizer)
+        job = job_of(changed, load_registry(), folder, changed.node("train"))
+        found[optimizer] = answered(ask("dry run", job, facts))[1]
+    peaks = [e.peaks["training"] for e in found.values()]
+    assert peaks[1] - peaks[0] == 8 * (found["sgd"].trainable or 0) > 0
 
 
 def test_a_method_without_formula_is_counted_by_the_helper(tmp_path: Path) -> None:
