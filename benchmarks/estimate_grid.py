@@ -48,7 +48,6 @@ MODES = {
     "bf16, checkpointing": Mode(checkpointing=True),
     "float32": Mode(weights=4, autocast=False),
     "bf16, no autocast": Mode(autocast=False),
-    "float32, keys repeated": Mode(weights=4, autocast=False, repeats_keys=True),
     "full fine-tuning, bf16": Mode(weights=4, full=True),
     "full fine-tuning, float32": Mode(weights=4, full=True, autocast=False),
     "last 2 layers, bf16": Mode(weights=4, full=True),

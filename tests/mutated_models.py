@@ -11,13 +11,13 @@ import json
 import os
 import random
 import shutil
-import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.missing_here import unix_socket
 from tests.model_files import drop_tensor, read_header, write_adapter, write_header
 
 SECRET = "the-content-of-a-private-file"
@@ -237,7 +237,7 @@ def folder_for_file(folder: Path, place: Path, rng: random.Random) -> None:
 def socket_for_file(folder: Path, place: Path, rng: random.Random) -> None:
     path = folder / rng.choice(FILES)
     _remove(path)
-    with socket.socket(socket.AF_UNIX) as listening:
+    with unix_socket() as listening:
         here = os.open(".", os.O_RDONLY)
         try:
             os.chdir(folder)  # the path of a socket is limited to 108 bytes

@@ -7,7 +7,6 @@ everybody, as the other way.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +38,7 @@ def small_disk(folder: Path, size_kib: int) -> Iterator[Path]:
 @contextmanager
 def small_files(limit: int) -> Iterator[None]:
     """No file may grow beyond ``limit`` bytes."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:

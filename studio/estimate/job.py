@@ -239,7 +239,7 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         dropout=job.lora.dropout if job.lora is not None else 0.0,
         device="cuda" if machine.device == "cuda" else "cpu",
         full=full,
-        repeats_keys=machine.device == "cuda" and not (half and machine.flash),
+        repeats_keys=machine.device == "cuda" and not (half and machine.bfloat16),  # FlashAttention
     )
 
 

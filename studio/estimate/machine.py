@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from studio.graph.graph import Graph
-from studio.system.device import AUTO, current, wanted_device
+from studio.system.device import AUTO, auto_precision, current, wanted_device
 from studio.system.hardware import cpu_count, cpu_model
 from studio.values import DType
 
 FRESH_S = 5.0
-AMPERE = (8, 0)
-"""The compute capability from which FlashAttention supports a GPU."""
 FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 "Bytes in use before a model is loaded: on a CPU Python with torch, transformers and "
 "PEFT\n(measured, see docs/estimate.md), on a GPU the context and the workspace of its libraries."
@@ -29,8 +27,7 @@ FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 class Machine:
     """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether it computes
     in that precision; ``fragments`` whether freed tensors fragment the heap, as with glibc. ``wanted`` is
-    what the Train nodes name, ``free_known`` whether the driver reports the free memory, ``flash`` whether
-    FlashAttention supports it."""
+    what the Train nodes name, ``free_known`` whether the driver reports the free memory."""
 
     name: str
     device: str
@@ -42,14 +39,11 @@ class Machine:
     fragments: bool = False
     wanted: str = AUTO
     free_known: bool = True
-    flash: bool = True
 
     @property
     def auto_dtype(self) -> DType:
-        """The precision that Auto takes (``studio.training.model.base_model``)."""
-        if self.bfloat16:
-            return "bfloat16"
-        return "float16" if self.device == "cuda" else "float32"
+        """The precision that Auto takes."""
+        return auto_precision(self.device, self.bfloat16)
 
 
 def this_machine(graph: Graph | None = None) -> Machine:
@@ -77,7 +71,6 @@ def _machine(wanted: str, moment: int) -> Machine:
         FRAMEWORK[device.kind],
         wanted=wanted,
         free_known=free is not None,
-        flash=device.kind == "cuda" and device.capability >= AMPERE,
     )
     if device.kind == "cuda":
         return found

@@ -10,7 +10,7 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext, Fact, NodeType
 from studio.graph.ports import MODEL, output
 from studio.node_settings.base_model import BaseModelSettings
-from studio.system.device import current
+from studio.system.device import auto_precision, current
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -46,9 +46,7 @@ def is_current(settings: BaseModelSettings, outputs: Mapping[str, Any]) -> bool:
     if settings.dtype != "auto" or device.bfloat16 is None:
         return True
     chosen = dict(outputs.get("model") or {}).get("dtype")
-    return (chosen == "bfloat16") == device.bfloat16 and (
-        chosen != "float16" or device.kind == "cuda"
-    )
+    return bool(chosen == auto_precision(device.kind, device.bfloat16))
 
 
 def facts(settings: BaseModelSettings, project_dir: Path) -> Iterable[Fact]:

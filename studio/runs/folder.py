@@ -208,6 +208,14 @@ def _refuse_length(runs_dir: Path, plan: Plan) -> None:
         )
 
 
+def delete_run(folder: RunFolder) -> None:
+    """Delete a run with all that it contains, or nothing while a file in it is in use: Windows then refuses to rename
+    the folder. Raises ``OSError``."""
+    gone = busy_files.free_name(folder.path.with_name(f".deleted-{folder.id}"))
+    busy_files.rename(folder.path, gone)
+    busy_files.remove_folder(gone)
+
+
 def _fill(folder: RunFolder, plan: Plan, graph: Graph) -> None:
     for path in (folder.artifacts, folder.steps, folder.path / "checkpoints"):
         path.mkdir()

@@ -17,10 +17,14 @@ import threading
 import time
 from pathlib import Path
 
+from studio.system.busy_files import TIDY_PATIENCE_S, patiently
+from studio.system.disk import windows_code
+
 # Beyond any content: Windows locks are mandatory and would block readers of the file.
 _OFFSET = 1 << 30
 RETRY_S = 0.05
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_SHARING_VIOLATION = (32, 33)
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 _held: dict[str, int] = {}
@@ -55,7 +59,8 @@ class HostLock:
             if self._key in _held:
                 return False
             _move_aside(self._key)
-            handle = os.open(self._key, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW
+            handle = patiently(lambda: os.open(self._key, flags, 0o644), TIDY_PATIENCE_S)
             taken = False
             try:
                 taken = _take(handle)
@@ -93,9 +98,10 @@ def is_locked(path: Path) -> bool:
         if not _is_file(key):
             return False
         try:
-            handle = os.open(key, os.O_RDWR | _NO_FOLLOW)
-        except OSError:
-            return False
+            handle = patiently(lambda: os.open(key, os.O_RDWR | _NO_FOLLOW), TIDY_PATIENCE_S)
+        except OSError as error:
+            # A run must not look dead while a virus scanner reads its files.
+            return windows_code(error) in _SHARING_VIOLATION
         try:
             return not _is_free(handle)
         finally:

@@ -89,6 +89,14 @@ class _Why:
 # ------------------------------------------------------------------ the decision
 
 
+def auto_precision(kind: str, bfloat16: bool) -> Literal["bfloat16", "float16", "float32"]:
+    """The precision that Auto takes on a device of this kind: bfloat16 where it computes in it, float16 with
+    loss scaling on other GPUs, float32 on other CPUs."""
+    if bfloat16:
+        return "bfloat16"
+    return "float16" if kind == "cuda" else "float32"
+
+
 def choose(report: TorchReport, wanted: str = AUTO) -> Device:
     """The device for a training. Raises ``StudioError`` if the wanted one cannot be used."""
     named = names(report)

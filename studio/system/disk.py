@@ -111,6 +111,8 @@ def explain_errors(
     except Exception as error:
         if not isinstance(error, OSError) and not is_full(error):
             raise
+        if number_of(error) == errno.ENOMEM:  # a file that cannot be mapped, for instance
+            raise
         raise disk_error(what, folder, error, needed=needed, field=field) from error
 
 

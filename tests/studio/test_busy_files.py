@@ -17,13 +17,15 @@ from studio.events import event
 from studio.graph.project import load_project, save_project
 from studio.runs import execute
 from studio.runs import folder as folder_module
+from studio.runs import lock as lock_module
+from studio.runs.lock import HostLock, is_locked
 from studio.system import busy_files
 from studio.system.atomic import write_atomic
 from studio.system.stored_json import read_regular
 from studio.training.loop import saver as saver_module
 from studio.training.loop.train import train_adapter
 from studio.training.saved import checkpoint, tensor_files
-from tests.studio.runs import toy_runs
+from tests.studio.runs import toy_runs, toys
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.windows_files import windows_error, windows_files
 
@@ -51,8 +53,14 @@ class Scanner:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(busy_files.time, "sleep", lambda seconds: None)
+def no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "sleeping" not in request.fixturenames:
+        monkeypatch.setattr(busy_files.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def sleeping() -> None:
+    """For a test that waits for another process."""
 
 
 @pytest.mark.parametrize("number", [5, 32, 33, 145, 303, 1224])
@@ -279,3 +287,49 @@ def test_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     Scanner(monkeypatch, 5).holds(os, name)
     PATIENT[name](tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["b"]
+
+
+def test_a_run_is_deleted_as_one_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    run = toy_runs.folder(tmp_path)
+    before = sorted(run.path.rglob("*"))
+    with windows_files(tmp_path):
+        with run.graph_path.open("rb"), pytest.raises(PermissionError):
+            folder_module.delete_run(run)
+        assert sorted(run.path.rglob("*")) == before
+        folder_module.delete_run(run)
+    assert list(run.path.parent.iterdir()) == []
+
+
+def test_a_run_does_not_look_dead_while_its_lock_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = HostLock(tmp_path / "host.lock")
+    assert lock.acquire()
+    lock.release()
+    with monkeypatch.context() as patched:
+        Scanner(patched, 3).holds(os, "open", "host.lock")
+        assert not is_locked(tmp_path / "host.lock")
+    with monkeypatch.context() as patched:
+        Scanner(patched, 3).holds(os, "open", "host.lock")
+        assert lock.acquire()
+        lock.release()
+    monkeypatch.setattr(lock_module, "TIDY_PATIENCE_S", 0.0)
+    Scanner(monkeypatch, 10**9).holds(os, "open", "host.lock")
+    assert is_locked(tmp_path / "host.lock")  # unknown, so it is not resumed
+
+
+@pytest.mark.usefixtures("sleeping")
+def test_a_run_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is the current folder of the host, and can be deleted once that has ended."""
+    monkeypatch.setenv("LORA_STUDIO_EXTENSIONS", toys.MODULE)
+    with windows_files(tmp_path) as files:
+        run = toy_runs.folder(tmp_path)
+        watch = toy_runs.start(run)
+        events = toy_runs.follow(watch)
+        assert watch.status == "completed", events
+        assert files.refused == []
+        folder_module.delete_run(run)
+    assert not run.path.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from studio.model.models import local_files, quick_check
 from studio.model.supported import supported
 from studio.model.trust import own_code
 from studio.node_settings.base_model import BaseModelSettings
+from tests.missing_here import unix_socket
 from tests.model_files import (
     change_config,
     drop_tensor,
@@ -474,7 +474,7 @@ def test_devices_sockets_and_deeper_pipes(tmp_path: Path, monkeypatch: pytest.Mo
     (folder / "tokenizer.json").symlink_to("/dev/zero")
     assert only(folder).code == "link_outside"
     (folder / "tokenizer.json").unlink()
-    with socket.socket(socket.AF_UNIX) as listening:
+    with unix_socket() as listening:
         monkeypatch.chdir(folder)  # the path of a socket is limited to 108 bytes
         listening.bind("tokenizer.json")
         assert only(folder).sentence == "tokenizer.json is a socket, not a file."

@@ -150,11 +150,12 @@ def test_an_older_windows_has_no_power_throttling(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def break_signal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A signal of this system in the place of SIGBREAK."""
-    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    """SIGBREAK, or another signal in its place."""
+    found = getattr(signal, "SIGUSR1", None) or signal.SIGBREAK
+    monkeypatch.setattr(signal, "SIGBREAK", found, raising=False)
+    names = (signal.SIGTERM, signal.SIGINT, found)
     before = {name: signal.getsignal(name) for name in names}
-    yield signal.SIGUSR1
+    yield found
     for name, handler in before.items():
         signal.signal(name, handler)
 

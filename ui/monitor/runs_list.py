@@ -35,8 +35,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.runs.folder import RunFolder, list_runs
-from studio.system import busy_files
+from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
@@ -298,7 +297,7 @@ class RunsPanel(QWidget):
         if answer != QMessageBox.StandardButton.Discard:
             return
         try:
-            busy_files.remove_folder(run.path)
+            delete_run(run)
         except OSError as error:
             reason = f"{run.path}: {error.strerror}. {what_to_do(error)}".strip()
             QMessageBox.warning(self, "The run was not deleted", reason)

@@ -92,8 +92,9 @@ class PlotTools(QWidget):
         trainings is always shown, if necessary narrow."""
         self._room = room
         spacing = self._row.spacing()
+        room += spacing  # there is one less than parts
         if not self.nodes.isHidden():
-            self.nodes.setMaximumWidth(max(room - spacing, LEAST_NODES_PX))
+            self.nodes.setMaximumWidth(max(room - 2 * spacing, LEAST_NODES_PX))
             room -= min(self.nodes.sizeHint().width(), self.nodes.maximumWidth()) + spacing
         for parts in self._by_importance:
             for part in parts:

@@ -17,6 +17,7 @@ _OF_PLATFORM: dict[str, dict[str, tuple[str, ...]]] = {
     "darwin": {
         "delete": ("Backspace", "Del"),  # the key labelled delete is Backspace
         "redo": ("Ctrl+Shift+Z",),
+        "quit": ("Ctrl+Q", "Ctrl+W"),  # the only window: closing it ends the program
     },
     "win32": {"redo": ("Ctrl+Y", "Ctrl+Shift+Z")},
 }

@@ -120,7 +120,7 @@ def local_file(path: Path) -> Iterator[Path]:
     if archive_of(path) is None:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="lora-studio-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lora-studio-", ignore_cleanup_errors=True) as folder:
         yield copy_to(path, Path(folder))
 
 

@@ -131,7 +131,8 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     mode, batch = Mode(**asked["mode"]), Batch(**asked["batch"])
     adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
     peak = Peak(pick_device())
-    with errors_of("Estimate"), tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
+    temporary = tempfile.TemporaryDirectory(prefix="lora-studio-", ignore_cleanup_errors=True)
+    with errors_of("Estimate"), temporary as work:
         context = StepContext(
             node=asked["node"],
             title="Estimate",

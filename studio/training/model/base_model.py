@@ -17,6 +17,7 @@ from studio.model.folder_check import refuse_faults
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
+from studio.system.device import auto_precision
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.load import pick_device, refuse_other_tensors, report_kernels
@@ -132,22 +133,19 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
 
 
 def _dtype(context: StepContext, wanted: str) -> DType:
-    """The chosen precision; ``auto`` is bfloat16 where the hardware computes in it, float16 on other GPUs,
-    and float32 on other CPUs."""
+    """The chosen precision, with a notice where it may surprise."""
     device = pick_device()
     native = computes_bfloat16(device)
-    if wanted == "auto" and native:
-        return "bfloat16"
-    if wanted == "auto" and device.type == "cuda":
+    auto = auto_precision(device.type, native)
+    if wanted == "auto" and auto == "float16":
         context.notice(
             "This GPU does not compute in bfloat16, so Auto uses float16 with loss scaling: it needs half "
             "the memory of float32. Steps whose gradients overflow are skipped.",
             "If the training diverges, set Precision to float32.",
             level="info",
         )
-        return "float16"
     if wanted == "auto":
-        return "float32"
+        return auto
     if wanted == "bfloat16" and not native:
         _tell_emulated(context, device)
     if wanted == "float16" and device.type != "cuda":
@@ -215,6 +213,8 @@ def _check_attention(context: StepContext, value: ModelValue) -> None:
         reason = "it requires an NVIDIA GPU and the flash-attn package"
     elif value.dtype == "float32":
         reason = "it supports only bfloat16 and float16"
+    elif not computes_bfloat16(pick_device()):
+        reason = "it requires an Ampere GPU or newer"
     if reason:
         raise StudioError(
             f"FlashAttention 2 is not available: {reason}.",

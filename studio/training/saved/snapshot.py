@@ -50,7 +50,7 @@ def read_random() -> dict[str, Any]:
     """The state of every random number generator used in training (of one GPU at most)."""
     state: dict[str, Any] = {"python": random.getstate(), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda"] = [torch.cuda.get_rng_state(0)]
+        state["cuda"] = [torch.cuda.get_rng_state()]  # of the current device
     return state
 
 
@@ -60,7 +60,7 @@ def restore_random(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"][0], 0)
+        torch.cuda.set_rng_state(state["cuda"][0])
 
 
 def write_snapshot(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -319,7 +318,7 @@ def test_nodes_lists_everything() -> None:
 
 def test_progress_on_a_terminal_is_one_line(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, train={"steps": 30, "pause": 0.02})
-    reader, writer = pty.openpty()
+    reader, writer = pytest.importorskip("pty").openpty()
     process = start("run", file, "--runs", tmp_path / "runs", stdout=writer, stderr=writer)
     os.close(writer)
     seen = b""

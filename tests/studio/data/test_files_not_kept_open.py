@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from studio.data.reading.reader import read_rows
+from studio.data.reading.source import ReadOptions
 from studio.data.window import open_window
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
@@ -91,6 +95,27 @@ def test_a_file_between_two_looks(tmp_path: Path, name: str) -> None:
         assert window.has_changed()
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.sqlite", "rows.csv"])
+def test_copies_of_members_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Libraries read a copy; nothing of it is in use when it is deleted, also after a look at the first rows."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    WRITERS[name](tmp_path / name)
+    archive = tmp_path / "data.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(tmp_path / name, name)
+    settings = DatasetSettings(source=str(archive))
+    with windows_files(tmp_path) as files:
+        with open_window(settings, tmp_path, load_registry().variants["format"]) as window:
+            assert len(window.rows(1, 12)) == 12
+        assert len(list(islice(read_rows(archive / name, ReadOptions()), 3))) == 3
+        archive.unlink()
+    assert files.refused == []
+    assert os.listdir(tmp_path / "temporary") == []
+
+
 def test_prepared_rows_let_their_run_be_deleted(tmp_path: Path) -> None:
     rows = PreparedRows(dataset_value(tmp_path / "run", 6, 2), None)
     before = rows.rows(1, 8)
@@ -102,8 +127,13 @@ def test_prepared_rows_let_their_run_be_deleted(tmp_path: Path) -> None:
     assert files.refused == []
 
 
-def test_the_data_host_keeps_no_file_and_notices_a_change(tmp_path: Path) -> None:
+def test_the_data_host_keeps_no_file_and_notices_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another program replaces the file while its rows are shown, and it leaves nothing behind."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     make_tiny_model(tmp_path / "model")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(LINES, encoding="utf-8")
@@ -120,4 +150,5 @@ def test_the_data_host_keeps_no_file_and_notices_a_change(tmp_path: Path) -> Non
             assert last(client, "open", **asked(project)).kind == "result"
             assert last(client, "rows", first=1, limit=5).data["count"] == 80
         rows.unlink()
+        assert os.listdir(temporary) == []
     assert files.refused == []

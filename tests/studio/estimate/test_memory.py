@@ -105,33 +105,21 @@ def estimated(file: Path, available: int = 80 * 10**9, graph: Graph | None = Non
 
 
 @pytest.mark.parametrize(
-    ("native", "flash", "dtype", "mode", "weights"),
+    ("native", "dtype", "mode", "weights"),
     [
-        (True, True, "auto", ("chunks", False), 2),
-        (
-            True,
-            True,
-            "float32",
-            ("chunks", True),
-            4,
-        ),  # the fused kernel for float32 takes as many keys
-        (
-            False,
-            False,
-            "auto",
-            ("rows", True),
-            2,
-        ),  # Turing: float16, of which all logits are computed
-        (False, False, "float32", ("chunks", True), 4),
-        (True, True, "float16", ("rows", False), 2),
+        (True, "auto", ("chunks", False), 2),
+        (True, "float32", ("chunks", True), 4),  # its fused kernel takes as many keys as queries
+        (False, "auto", ("rows", True), 2),  # float16, of which all logits are computed at once
+        (False, "float32", ("chunks", True), 4),
+        (True, "float16", ("rows", False), 2),
     ],
 )
 def test_the_kernel_and_precision_of_a_gpu_are_known(
-    project: Path, native: bool, flash: bool, dtype: str, mode: tuple[str, bool], weights: int
+    project: Path, native: bool, dtype: str, mode: tuple[str, bool], weights: int
 ) -> None:
     graph = load_project(project)
     graph = set_setting(graph, "base", "dtype", dtype)
-    card = dataclasses.replace(machine(10**11), bfloat16=native, flash=flash)
+    card = dataclasses.replace(machine(10**11), bfloat16=native)
     job = job_of(graph, load_registry(), project.parent, graph.node("train"))
     found = mode_of(job, card)
     assert (found.head, found.repeats_keys, found.weights) == (*mode, weights)
@@ -250,7 +238,7 @@ def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
     assert before.peak is not None
     assert after is not None
     assert before.peak - sum(p.saves for p in proposals) == after.peak
-    older = dataclasses.replace(machine(24 * 10**9), bfloat16=False, flash=False)
+    older = dataclasses.replace(machine(24 * 10**9), bfloat16=False)
     for without, value in ((older, "float16"), (dataclasses.replace(older, device="cpu"), None)):
         proposals, _ = propose(graph, registry, project.parent, Facts(without))
         assert {p.field: p.value for p in proposals}.get("dtype") == value

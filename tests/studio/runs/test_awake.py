@@ -1,11 +1,12 @@
 """A computer does not go to sleep by itself while a run is going; where that cannot be had, it is said.
 
-The desktop is a real message bus with a session manager made here. Windows and macOS were read in wakepy's
-source, not run.
+The desktop is a real message bus with a session manager made here. For Windows and macOS wakepy is told that it
+runs there, and finds a function or a program made here.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from studio.events import Event
@@ -153,6 +156,53 @@ def test_a_computer_that_may_sleep_says_so_in_the_run(
     assert sentences == ([awake.NOT_POSSIBLE] if display else [])
     assert "Could not activate" in run.log_path.read_text(encoding="utf-8")
     assert run.status() == "completed"
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    """Let wakepy take this system for another."""
+    from wakepy.core import IdentifiedPlatformType
+
+    for module in ("mode", "method", "prioritization"):
+        found = IdentifiedPlatformType[platform]
+        monkeypatch.setattr(f"wakepy.core.{module}.CURRENT_PLATFORM", found)
+
+
+@pytest.mark.usefixtures("no_desktop")
+def test_windows_is_asked_for_the_system_and_not_for_the_screen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    class Ask:
+        restype: object = None
+
+        def __call__(self, flags: int) -> int:
+            asked.append(flags)
+            return 0x80000000
+
+    kernel = SimpleNamespace(SetThreadExecutionState=Ask())
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    pretend(monkeypatch, "WINDOWS")
+    with awake.kept_awake(True, lambda _: pytest.fail("nothing to say")):
+        assert asked == [0x80000001]  # continuous, system
+    assert asked == [0x80000001, 0x80000000]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
+@pytest.mark.usefixtures("no_desktop")
+def test_caffeinate_runs_on_macos_as_long_as_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "caffeinate"
+    program.write_text(f"#!/bin/sh\necho on > {tmp_path}/state\nexec cat\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    pretend(monkeypatch, "MACOS")
+    before = len(psutil.Process().children())
+    with awake.kept_awake(True, lambda _: pytest.fail("nothing to say")):
+        wait_until((tmp_path / "state").exists)
+        assert len(psutil.Process().children()) == before + 1
+    assert len(psutil.Process().children()) == before
 
 
 @pytest.mark.usefixtures("no_desktop")

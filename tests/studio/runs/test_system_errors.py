@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -269,6 +268,7 @@ def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @contextmanager
 def no_more_files() -> Iterator[None]:
     """Every file that this process may open is open."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = os.open(os.devnull, os.O_RDONLY)
     resource.setrlimit(resource.RLIMIT_NOFILE, (first + 64, before[1]))
@@ -374,6 +374,7 @@ def test_odd_journals_and_settings(tmp_path: Path, kind: str) -> None:
     assert "settings.toml" in loaded.notice
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the whole path is limited")
 def test_a_project_whose_name_leaves_no_room_for_a_journal(tmp_path: Path) -> None:
     file = tmp_path / ("x" * 240 + ".studio")
     os.rename(toy_runs.project(tmp_path), file)

@@ -17,6 +17,8 @@ from studio.errors import Stopped, StudioError
 from studio.estimate.machine import allocator_fragments
 from studio.model.models import STARTERS, imported_folder
 from studio.node_settings.base_model import BaseModelSettings
+from studio.nodes import base_model as base_model_node
+from studio.system.device import Device
 from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
@@ -124,6 +126,43 @@ def test_the_precision_follows_the_units_of_the_device(
     sentences = " ".join(e.get("sentence") for e in recorder.named("Notice"))
     assert said in sentences
     assert bool(said) == bool(sentences)
+
+
+@pytest.mark.parametrize(
+    ("kind", "native", "chosen", "current"),
+    [
+        ("cuda", True, "bfloat16", True),
+        ("cuda", False, "float16", True),
+        ("cuda", False, "float32", False),  # of a run on a CPU
+        ("cuda", True, "float16", False),
+        ("cpu", False, "float32", True),
+        ("cpu", False, "float16", False),
+        ("cpu", False, "bfloat16", False),
+    ],
+)
+def test_a_result_of_another_device_is_not_reused_for_auto(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, native: bool, chosen: str, current: bool
+) -> None:
+    device = Device(kind, "a device", "a device", native, 10**9)
+    monkeypatch.setattr(base_model_node, "current", lambda: device)
+    outputs = {"model": {"dtype": chosen}}
+    assert base_model_node.is_current(BaseModelSettings(), outputs) is current
+    assert base_model_node.is_current(BaseModelSettings(dtype=chosen), outputs)
+
+
+def test_flash_attention_2_needs_ampere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.utils
+
+    make_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(base_model, "pick_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(transformers.utils, "is_flash_attn_2_available", lambda: True)
+    for native in (True, False):
+        monkeypatch.setattr(base_model, "computes_bfloat16", lambda device, native=native: native)
+        if native:
+            assert prepared(tmp_path, model="./tiny", attention="flash_attention_2")
+            continue
+        with pytest.raises(StudioError, match="requires an Ampere GPU"):
+            prepared(tmp_path, model="./tiny", attention="flash_attention_2")
 
 
 def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:

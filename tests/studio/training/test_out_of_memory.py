@@ -21,7 +21,7 @@ from studio.errors import StudioError
 from studio.estimate import ask
 from studio.runs import host
 from studio.runs.failures import failure
-from studio.system import torch_environment
+from studio.system import disk, torch_environment
 from studio.system.memory import out_of_memory_in
 from studio.training.batch.batching import rows_stay_apart
 from studio.training.loop import sft, training_loop
@@ -93,6 +93,14 @@ def test_full_memory_behind_other_errors_is_recognised(
 )
 def test_text_of_the_user_is_no_report_of_full_memory(error: Exception) -> None:
     assert out_of_memory_in(error) is None
+
+
+def test_memory_is_not_reported_as_a_full_disk(tmp_path: Path) -> None:
+    """A file that is mapped needs memory too."""
+    error = OSError(errno.ENOMEM, "Cannot allocate memory", str(tmp_path / "rows"))
+    with pytest.raises(OSError, match="allocate") as caught, disk.explain_errors("it", tmp_path):
+        raise error
+    assert failure(caught.value, "Dataset", tmp_path)["code"] == "out_of_memory"
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

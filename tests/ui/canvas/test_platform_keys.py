@@ -93,6 +93,16 @@ def test_macos_finds_quit_settings_and_about_for_its_program_menu(qtbot):
     assert roles["about"] == QAction.MenuRole.AboutRole
 
 
+@pytest.mark.parametrize(
+    ("platform", "quits"), [("darwin", ["Ctrl+Q", "Ctrl+W"]), ("linux", ["Ctrl+Q"])]
+)
+def test_command_w_closes_the_window_on_macos(qtbot, monkeypatch, platform, quits):
+    monkeypatch.setattr(sys, "platform", platform)
+    window = QWidget()
+    qtbot.addWidget(window)
+    assert shown(make_actions(window)["quit"]) == quits
+
+
 def test_sentences_name_the_command_key_of_macos(qtbot, monkeypatch):
     assert keys.command_word() == "Ctrl"
     monkeypatch.setattr(sys, "platform", "darwin")
