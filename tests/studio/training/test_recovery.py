@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from studio.errors import Stopped, StudioError
@@ -21,7 +22,6 @@ from studio.training.adapter.tuning import Tuning
 from studio.training.loop import evaluation
 from studio.training.loop.train import train_adapter
 from studio.training.loop.training_loop import TrainingLoop
-from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.timing import WAIT_S
 
