@@ -1,7 +1,7 @@
 """Skips a test at the point where it makes what this system does not have.
 
-Windows has no named pipes and no names that are not UTF-8, and makes links only with a permission. Nothing
-lists the tests that need them, so that a new one is skipped by itself.
+Windows has no named pipes, and makes links only with a permission; Windows and macOS have no names that are not
+UTF-8. Nothing lists the tests that need them, so that a new one is skipped by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def skip_what_is_missing() -> None:
 
 def odd_name(name: bytes) -> str:
     """A file name that is not UTF-8; skips the test where names are text."""
-    if os.name == "nt":
+    if sys.platform in ("win32", "darwin"):
         pytest.skip("names of files are text on this system")
     return os.fsdecode(name)
 

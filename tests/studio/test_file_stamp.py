@@ -36,7 +36,7 @@ def test_the_size_counts(tmp_path: Path) -> None:
     write(tmp_path / "a", "xy")
     after = file_stamp(tmp_path / "a")
     assert (after[0], after[2]) == (before[0], 2)
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileNotFoundError):
         file_stamp(tmp_path / "gone")
 
 
