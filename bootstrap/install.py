@@ -8,6 +8,7 @@ environment that works, beyond installing packages into it, and never while a ru
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -21,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootstrap import BootstrapError, cards, in_use, platforms, requirements, system, torch_source
+from bootstrap.cards import Driver
 from bootstrap.progress import Progress, run
-from bootstrap.torch_source import Decision, Installed, Source
+from bootstrap.torch_source import Installed, Source
 
 WAIT_S = 2.0
 DOWNLOADS = "lora-studio-downloads"
@@ -90,6 +92,11 @@ class Setup:
         for name in ("TMPDIR", "TEMP", "TMP"):
             self.pip_environment[name] = str(folder)
 
+    @functools.cached_property
+    def driver(self) -> Driver:
+        """The NVIDIA driver and its cards, asked once: a broken driver takes its time."""
+        return cards.installed()
+
     def torch(self) -> Installed:
         """The torch that is installed now."""
         return torch_source.installed(site_packages(self.venv))
@@ -114,7 +121,8 @@ def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
         return
     what = "Changing torch" if complete else "Setting up LoRA Studio"
     setup.progress.phase(f"{what} in {venv} (only once; this takes a few minutes)")
-    check_machine(venv)
+    if not optional:
+        check_machine(venv)
     with locked(venv, setup):
         if requirements.stamp_covers(venv, source, extras) and requirements.torch_settled(venv):
             return  # another process has completed the set-up
@@ -369,7 +377,9 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
 
 def tell_about_cards(setup: Setup) -> None:
     """Name the cards that torch cannot use, and what to do."""
-    for notice in decision_here().notices if setup.choice in ("", "cuda") else ():
+    if setup.choice not in ("", "cuda"):
+        return
+    for notice in torch_source.decide(sys.platform, platforms.machine(), setup.driver).notices:
         setup.progress.phase(notice)
 
 
@@ -414,11 +424,6 @@ def _remove_cuda_packages(setup: Setup) -> None:
         setup.pip(["uninstall", "-y", *unneeded])
 
 
-def decision_here() -> Decision:
-    """The build of torch for the cards of this machine."""
-    return torch_source.decide(sys.platform, platforms.machine(), cards.installed())
-
-
 def sources_here(setup: Setup) -> list[Source]:
     """The sources of torch to try on this machine."""
     python = str(requirements.venv_python(setup.venv))
@@ -436,7 +441,7 @@ def sources_here(setup: Setup) -> list[Source]:
     return torch_source.candidates(
         sys.platform,
         platforms.machine(),
-        cards.installed(),
+        setup.driver,
         torch_source.names_own_index(answer),
         setup.choice,
     )
@@ -449,7 +454,7 @@ def verify(setup: Setup) -> None:
     status, tail = run([python, "-P", "-c", _VERIFY], setup.progress, lambda line: None)
     if status != 0:
         raise BootstrapError(platforms.import_problem(status, tail), tail)
-    if setup.torch().cuda and cards.installed().cards and "CUDA True" not in tail:
+    if setup.torch().cuda and setup.driver.cards and "CUDA True" not in tail:
         lines = [
             line.strip()
             for line in tail.splitlines()

@@ -83,6 +83,7 @@ def test_unknown_argument_is_refused_before_anything_is_set_up(
 # ---------------------------------------------------------------- where torch comes from
 
 LINUX, WINDOWS, MAC = "linux", "win32", "darwin"
+HERE = LINUX if sys.platform == MAC else sys.platform  # locks are those of the real system
 PLAIN, CPU = torch_source.PLAIN, torch_source.CPU
 CU130, CU126 = torch_source.cuda_index("cu130"), torch_source.cuda_index("cu126")
 PASCAL = cards.Card("NVIDIA GeForce GTX 1080", (6, 1))
@@ -310,7 +311,10 @@ def test_nvml_reads_every_card_that_answers() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the names of cards in /proc have colons")
-def test_the_signature_changes_with_driver_and_cards(tmp_path: Path) -> None:
+def test_the_signature_changes_with_driver_and_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", LINUX)
     assert cards.signature(tmp_path / "none", tmp_path) == ""
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
     (tmp_path / "version").write_text("NVRM version: 570.86\nGCC\n", encoding="utf-8")
@@ -367,7 +371,7 @@ class Pip:
         return 0, ""
 
 
-def _machine(monkeypatch: pytest.MonkeyPatch, driver: cards.Driver, platform: str = LINUX) -> None:
+def _machine(monkeypatch: pytest.MonkeyPatch, driver: cards.Driver, platform: str = HERE) -> None:
     """Stand on a machine with these cards; the signature follows them."""
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(platforms, "machine", lambda: "x86_64")
@@ -790,6 +794,7 @@ def test_supported_platforms_are_not_refused(changes: dict[str, Any]) -> None:
 def test_an_old_python_names_a_newer_one_that_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys, "platform", LINUX)
     found = platforms.old_python(lambda name: "/usr/bin/x" if name == "python3.12" else None)
     assert found.endswith("Start with: python3.12 main.py")
     assert "Install Python" in platforms.old_python(lambda _: None)

@@ -46,6 +46,7 @@ from tests.gpus import (
     computer_with,
 )
 from tests.model_files import write_model
+from tests.studio.runs.toy_runs import follow, start
 
 __all__ = ["computer_with"]
 CPU_BUILD = Build("2.13.0+cpu", None, None)
@@ -225,6 +226,23 @@ def test_a_run_says_it_too(computer_with: Any, place: Path) -> None:
     assert describe(compiled.plan, 2)["device"] == hardware.describe_cpu()
 
 
+def test_a_run_whose_card_is_gone_ends_with_a_sentence(
+    computer_with: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started with a card, resumed without it: a real host, on a computer that has none."""
+    computer_with(ADA)
+    graph = graph_of(ADA.name)
+    plan = compile_plan(graph, load_registry(), place).plan
+    assert plan is not None
+    folder = RunFolder.create(place / "runs", plan, graph)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # also where the tests run with one
+    events = follow(start(folder))
+    (failed,) = [e for e in events if e.name == "StepFailed"]
+    assert "no device “NVIDIA L4” that torch can use" in failed.get("sentence")
+    assert "Choose one of: auto" in failed.get("hint")
+    assert events[-1].get("status") == "failed"
+
+
 # ------------------------------------------------------------------ several cards
 
 
@@ -301,6 +319,9 @@ def test_two_of_the_same_kind_keep_their_names(
     twins = [Card("NVIDIA L4", 0x81, 22.0, used=9.0), Card("NVIDIA L4", 0x21, 22.0, used=3.0)]
     computer_with(*twins)
     assert list(device.names(torch_report.ask())) == ["NVIDIA L4 #2", "NVIDIA L4"]
+    computer_with(*twins, nvml=False)
+    assert list(device.names(torch_report.ask())) == ["NVIDIA L4 #2", "NVIDIA L4"]
+    computer_with(*twins)
     assert device.current("NVIDIA L4 #2").free() == 13 * GIB
     assert device.current(f"GPU-{twins[1].uuid}").free() == 19 * GIB
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # only the one on the higher place
@@ -467,7 +488,7 @@ def test_a_precision_that_another_device_chose_is_not_reused(
 
     assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["ready", "none", "none"]
     computer_with(TURING)
-    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["none", "ready", "ready"]
+    assert [kind(d) for d in ("bfloat16", "float32", "float16")] == ["none", "none", "ready"]
     outputs = {"model": {"dtype": "bfloat16"}}
     write_record(runs[1], Record("base", "base_model", base.fingerprint, outputs, (), (), 1.0))
     assert kind("bfloat16") == "ready"  # a run that is resumed keeps its own

@@ -18,6 +18,8 @@ from studio.system import device, paths
 from studio.system.torch_report import TorchReport
 from tests.studio.runs import toy_runs
 
+elsewhere = pytest.mark.skipif(sys.platform == "win32", reason="about other systems")
+
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +67,7 @@ def test_an_export_folder_that_windows_cannot_create(tmp_path: Path, name: str, 
     assert words in found[0]
 
 
+@elsewhere
 def test_other_systems_allow_these_names(tmp_path: Path) -> None:
     assert refusal(tmp_path / "out: final?" / "nul") is None
 
@@ -79,6 +82,7 @@ def test_a_runs_folder_that_is_too_long_is_refused_before_the_run(tmp_path: Path
     assert not deep.exists()
 
 
+@elsewhere
 def test_long_paths_are_no_problem_elsewhere(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * (200 - len(str(tmp_path))))
     assert create_run(deep, toy_runs.plan(tmp_path), toy_runs.graph()).path.is_dir()

@@ -79,7 +79,7 @@ def test_closing_ends_the_process_that_is_asked(
     started = tmp_path / "started"
     folder = tmp_path / "site" / "torch"
     folder.mkdir(parents=True)
-    waits = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
+    waits = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(60)"
     (folder / "__init__.py").write_text(waits, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(folder.parent))
     monkeypatch.setattr(torch_report, "_run", REAL_RUN)

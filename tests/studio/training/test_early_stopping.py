@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from studio.errors import Stopped
 from studio.runs.cadence import cadence_of, length_of
 from studio.training.loop.metrics import Metrics
 from studio.training.loop.state import TrainingState
 from studio.training.loop.train import train_adapter
+from studio.training.saved.tensor_files import read_tensors
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 CURVE = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 3.0, 12: 3.9, 14: 3.8, 16: 3.7, 18: 3.6, 20: 3.5}
@@ -39,7 +39,7 @@ def best_settings(**changes: Any) -> Any:
 
 def weights(path: Path) -> dict[str, Any]:
     """The trained weights of a folder as lists, to be compared exactly."""
-    return {n: t.tolist() for n, t in load_file(path / "adapter_model.safetensors").items()}
+    return {n: t.tolist() for n, t in read_tensors(path / "adapter_model.safetensors").items()}
 
 
 @pytest.mark.usefixtures("told_losses")

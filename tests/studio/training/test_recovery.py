@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from studio.errors import Stopped, StudioError
@@ -22,6 +21,7 @@ from studio.training.adapter.tuning import Tuning
 from studio.training.loop import evaluation
 from studio.training.loop.train import train_adapter
 from studio.training.loop.training_loop import TrainingLoop
+from studio.training.saved.tensor_files import read_tensors
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.timing import WAIT_S
 
@@ -82,7 +82,7 @@ def test_a_run_out_of_memory_goes_on_with_the_same_rows(
     assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-5)
     steps = [e.get("step") for e in recorder.named("Metric") if e.get("loss") is not None]
     assert steps == list(range(1, settings.max_steps + 1))
-    weights = [load_file(tmp_path / n / "step/adapter/adapter_model.safetensors") for n in "ab"]
+    weights = [read_tensors(tmp_path / n / "step/adapter/adapter_model.safetensors") for n in "ab"]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=2e-3, rtol=2e-3)
     sentences = [(e.get("step"), e.get("batch_size")) for e in recorder.named("MemoryRecovered")]
@@ -416,8 +416,8 @@ def test_a_number_that_is_none_stops_within_its_step(
     assert [e.get("step") for e in kept] == [4]
     finite = Path(kept[0].get("path")) / "adapter_model.safetensors"
     trained = tmp_path / "a/step/adapter/adapter_model.safetensors"
-    for name, value in load_file(trained).items():
-        assert torch.equal(load_file(finite)[name], value)
+    for name, value in read_tensors(trained).items():
+        assert torch.equal(read_tensors(finite)[name], value)
 
 
 def test_weights_that_are_no_numbers_end_the_run_in_words(
