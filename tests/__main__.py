@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import bootstrap
-from bootstrap import system
+from bootstrap import qt, system
 
 ROOT = Path(__file__).resolve().parent.parent
 _IMPORT_LINTER = "from importlinter.cli import lint_imports_command as lint; lint()"
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     """Prepare, check, test; returns the exit code."""
     os.chdir(ROOT)
     bootstrap.ensure(["-m", "tests", *arguments], extras=["test"])
-    problem = system.libraries_problem(window=False)
+    problem = system.libraries_problem(window=False) or qt.import_problem()
     if problem:
         bootstrap.say(f"The tests need Qt: {problem}")
         return 1

@@ -14,6 +14,7 @@ from studio.exporters.copy_files import copy_files, folder_size
 from studio.exporters.model_card import base_name
 from studio.graph.node_type import Variant
 from studio.graph.schema import NoSettings
+from studio.system.atomic import write_atomic
 from studio.values import FULL_FINE_TUNING, AdapterValue
 from studio.variants.exporter import Exportable, Exporter
 
@@ -46,7 +47,7 @@ def _name_base(path: Path, value: AdapterValue) -> None:
     if base_name(base) is None:
         config["revision"] = None
     # PEFT reads it in the encoding of the locale: only ASCII is the same in all of them.
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(config, indent=2) + "\n")
 
 
 def _kind(value: Exportable) -> str:

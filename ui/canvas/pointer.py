@@ -19,8 +19,8 @@ from PySide6.QtWidgets import QFrame, QGraphicsView, QWidget
 from ui.canvas.camera import Camera
 from ui.canvas.gestures import Gesture, Pan
 from ui.canvas.scrolling import Scrolling
+from ui.style.touchpad import MIN_PINCH
 
-MIN_PINCH = 0.5
 _HELD = Qt.MouseButton.LeftButton | Qt.MouseButton.MiddleButton
 
 

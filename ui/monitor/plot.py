@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QHelpEvent
+from PySide6.QtGui import QColor, QFont, QHelpEvent, QNativeGestureEvent, QWheelEvent
 from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
 from ui.monitor import style, words
@@ -22,6 +22,7 @@ from ui.monitor.decimate import for_screen
 from ui.monitor.legend import Entry, LegendRow
 from ui.monitor.marks import NO_MARKS, Marks
 from ui.style import theme
+from ui.style.touchpad import MIN_PINCH, ScrollDevice
 
 STAR_PX = 16
 OVER_CURVES = 20
@@ -128,6 +129,7 @@ class LivePlot(QWidget):
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._menu)
         self.view.scene().sigMouseMoved.connect(self._mouse_moved)
+        self._device = ScrollDevice()
         self.view.viewport().installEventFilter(self)
         theme.changed.connect(self.restyle)
 
@@ -318,7 +320,33 @@ class LivePlot(QWidget):
         elif event.type() == QEvent.Type.MouseButtonDblClick:
             self.reset_view()
             return True
+        elif isinstance(event, QWheelEvent) and self._panned(event):
+            return True
+        elif isinstance(event, QNativeGestureEvent):
+            self._pinched(event)
+            return True
         return super().eventFilter(watched, event)
+
+    def _panned(self, event: QWheelEvent) -> bool:
+        """Two fingers on a touchpad pan; a wheel, or Ctrl, zooms as pyqtgraph does."""
+        touchpad = self._device.is_touchpad(event)
+        self._moved_by_hand()  # first: a plot that follows would show everything again
+        if not touchpad or event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            return False
+        box, shift = self.view.getViewBox(), self._device.shift(event)
+        wide, high = box.viewPixelSize()
+        box.translateBy(x=-shift.x() * wide, y=shift.y() * high)
+        return True
+
+    def _pinched(self, event: QNativeGestureEvent) -> None:
+        """Zoom at the fingers."""
+        if event.gestureType() != Qt.NativeGestureType.ZoomNativeGesture:
+            return
+        box = self.view.getViewBox()
+        at = box.mapSceneToView(self.view.mapToScene(event.position().toPoint()))
+        factor = 1.0 / max(MIN_PINCH, 1.0 + event.value())
+        self._moved_by_hand()
+        box.scaleBy((factor, factor), at)
 
     def showEvent(self, event: Any) -> None:
         """Qt: draw the data that arrived while hidden."""

@@ -22,11 +22,10 @@ from studio.model.layers import TOWERS
 from studio.model.weight_files import weight_files
 from studio.node_settings.layer_range import HINT, chosen_layers
 from studio.node_settings.train import TrainSettings
-from studio.system import busy_files
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
-from studio.training.model.configs import write_surroundings
+from studio.training.model.configs import save_loaded, write_surroundings
 from studio.training.model.load import load_base
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
@@ -169,8 +168,7 @@ def write_model(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
             field="learning_rate",
             hint="Raise the learning rate or the number of steps, or set the precision to float32.",
         )
-    model.save_pretrained(folder, max_shard_size=_SHARD)
-    busy_files.remove(folder / "generation_config.json")
+    save_loaded(model, folder, _SHARD)
     write_surroundings(Path(adapted.model.path), folder, adapted.model.dtype, tokenizer)
     same_mode(folder, "config.json")
 

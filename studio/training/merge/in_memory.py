@@ -18,8 +18,8 @@ from transformers import GenerationConfig
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.weight_files import weight_files
-from studio.system import busy_files
 from studio.training.merge.layers import CannotMerge
+from studio.training.model.configs import save_loaded
 from studio.training.model.load import free_bytes, free_memory, load_base
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.saved.checkpoint import sha256_of
@@ -50,8 +50,7 @@ def merge_in_memory(
         raise CannotMerge(str(error).strip().splitlines()[0]) from error
     context.check()
     merged.generation_config = GenerationConfig()  # the base's own file is copied, checked or not
-    merged.save_pretrained(folder, max_shard_size=shard_bytes)
-    busy_files.remove(folder / "generation_config.json")
+    save_loaded(merged, folder, shard_bytes)
     same_mode(folder, "config.json")
     del model, adapted, merged
     free_memory()

@@ -22,6 +22,7 @@ import torch
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.resize import ResizeSettings
+from studio.system.atomic import write_atomic
 from studio.training.adapter.insight import directions_used
 from studio.training.merge.check import adapter_difference
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
@@ -182,7 +183,7 @@ def _write(
         init_lora_weights=True,
         lora_dropout=config.get("lora_dropout", 0.0),
     )
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     written = dict(others)
     for name, layer in layers.items():
         written[name + _A], written[name + _B] = layer.a, layer.b

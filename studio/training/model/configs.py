@@ -16,6 +16,8 @@ from typing import Any
 from studio.exporters.copy_files import refuse_stray
 from studio.model.folder_files import json_or_empty, read_json
 from studio.model.trust import may_run_code
+from studio.system import busy_files
+from studio.system.atomic import write_atomic
 from studio.training.tokens.ends import turn_end_id
 
 
@@ -24,7 +26,7 @@ def write_surroundings(
 ) -> None:
     """Write all files except the weights of a model made from ``base`` and trained with ``tokenizer``."""
     config = merged_config(base, dtype, untied)
-    (folder / "config.json").write_text(config, encoding="utf-8")
+    write_atomic(folder / "config.json", config)
     refuse_stray(base, base / "generation_config.json")
     with suppress(FileNotFoundError):
         shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
@@ -36,6 +38,13 @@ def write_surroundings(
             shutil.copyfile(code, place)
     tokenizer.save_pretrained(str(folder))
     write_stop_token(folder, tokenizer)
+
+
+def save_loaded(model: Any, folder: Path, max_shard_size: int | str) -> None:
+    """Save the weights and the config of a loaded model, without a generation config: ``write_surroundings`` copies
+    that of the base. It is repeated while another program uses a file that was just written."""
+    busy_files.patiently(lambda: model.save_pretrained(folder, max_shard_size=max_shard_size))
+    busy_files.remove(folder / "generation_config.json")
 
 
 def write_stop_token(folder: Path, tokenizer: Any) -> None:
@@ -51,7 +60,7 @@ def write_stop_token(folder: Path, tokenizer: Any) -> None:
         return
     generation["eos_token_id"] = [*(i for i in ids if i is not None), end]
     text = json.dumps(generation, indent=2) + "\n"
-    (folder / "generation_config.json").write_text(text, encoding="utf-8")
+    write_atomic(folder / "generation_config.json", text)
 
 
 def merged_config(base: Path, dtype: str, untied: bool) -> str:

@@ -35,7 +35,7 @@ from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_full_fine_tuning import trained as fully_trained
 from tests.studio.training.test_merge import merged
 from tests.tiny import make_tiny_model
-from tests.windows_files import windows_files
+from tests.windows_files import windows_error, windows_files
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -84,6 +84,28 @@ def test_full_fine_tuning_saves_and_resumes(tmp_path: Path) -> None:
         assert second.named("TrainResumed")
         (tmp_path / "step").rename(tmp_path / "result")
     assert files.refused == []
+
+
+def test_a_model_is_saved_when_its_file_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virus scanner looks at the file that safetensors is about to rename."""
+    import transformers.modeling_utils
+
+    make_tiny_model(tmp_path / "model")
+    real, left = transformers.modeling_utils.safe_save_file, [2]
+
+    def refusing(*args: Any, **more: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise windows_error(32, str(tmp_path))
+        real(*args, **more)
+
+    monkeypatch.setattr(transformers.modeling_utils, "safe_save_file", refusing)
+    monkeypatch.setattr(busy_files.time, "sleep", lambda seconds: None)
+    value = fully_trained(tmp_path, max_steps=2)
+    assert left == [0]
+    assert sorted(p.name for p in Path(value.path).glob("*.safetensors")) == ["model.safetensors"]
 
 
 def test_the_best_weights_rotate(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PySide6.QtGui import (
     QWheelEvent,
 )
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QAbstractScrollArea, QApplication
 
 from studio.graph.project import from_data
 from ui.canvas.view import CanvasView
@@ -119,7 +119,7 @@ def wheel(view: CanvasView, at: QPoint, turn: int, modifiers=NONE) -> None:
 
 
 def scroll(
-    view: CanvasView,
+    view: QAbstractScrollArea,
     at: QPoint,
     turn: QPoint = STILL,
     pixels: QPoint = STILL,
@@ -145,7 +145,7 @@ def scroll(
     QApplication.sendEvent(view.viewport(), event)
 
 
-def pinch(view: CanvasView, at: QPoint, value: float) -> None:
+def pinch(view: QAbstractScrollArea, at: QPoint, value: float) -> None:
     """Move two fingers apart (a positive value) or together on a touchpad."""
     place = QPointF(at)
     event = QNativeGestureEvent(

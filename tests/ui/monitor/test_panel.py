@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.events import Event
 from studio.runs.state import RunState
+from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
 from ui.monitor.axes import XAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
@@ -167,6 +168,37 @@ def test_the_mouse_reads_the_values(panel: MonitorPanel, state: RunState, qtbot:
     assert f"{expected:.4g}" in text
     assert panel.plot("grad_norm")._cross.isVisible()
     assert not panel.plot("memory")._cross.isVisible()
+
+
+def test_two_fingers_pan_a_plot_and_a_pinch_zooms_it(panel: MonitorPanel, state: RunState) -> None:
+    panel.show_state(state)
+    panel.draw_now()
+    plot, at = panel.loss, QPoint(150, 60)
+    box = plot.view.getViewBox()
+
+    def shown() -> tuple[float, float, float, float]:
+        (left, right), (low, high) = box.viewRange()
+        return left, right, low, high
+
+    before, (wide, high) = shown(), box.viewPixelSize()
+    scroll(plot.view, at, QPoint(-24, 16), QPoint(-12, 8), Qt.ScrollPhase.ScrollUpdate)
+    moved = [now - then for now, then in zip(shown(), before, strict=True)]
+    assert moved == pytest.approx([12 * wide, 12 * wide, 8 * high, 8 * high])
+    assert not plot.following
+    plot.reset_view()
+    left, right, *_ = before = shown()
+    pinch(plot.view, at, 0.25)
+    now = shown()
+    assert now[1] - now[0] == pytest.approx((right - left) / 1.25)
+    assert now[0] > left
+    assert now[1] < right
+    plot.reset_view()
+    scroll(plot.view, at, QPoint(0, 120), ms=5000)  # a wheel
+    assert shown()[1] - shown()[0] < right - left
+    plot.reset_view()
+    narrow = Qt.KeyboardModifier.ControlModifier
+    scroll(plot.view, at, QPoint(0, 37), modifiers=narrow, ms=9000)  # a pinch on Windows
+    assert shown()[1] - shown()[0] < right - left
 
 
 def test_zoom_stops_following_and_a_double_click_resumes_it(
