@@ -33,8 +33,9 @@ GOES_ON_S = 30.0
 
 @dataclass(frozen=True)
 class _Known:
-    """The facts read from a run, and the state of its events file at that time."""
+    """The facts read from a run for a device, and the state of its events file at that time."""
 
+    device: str
     stamp: tuple[int, int]
     read_at: float
     threads: int
@@ -80,8 +81,9 @@ def _of_run(
         return ()
     stamp, now = (events.st_mtime_ns, events.st_size), time.monotonic()
     known = _known.get(folder.path)
-    if known is None or (known.stamp != stamp and _may_read_again(folder, known, now)):
-        known = _Known(stamp, now, *_read(folder, registry, machine))
+    again = known is not None and known.stamp != stamp and _may_read_again(folder, known, now)
+    if known is None or known.device != machine.name or again:
+        known = _Known(machine.name, stamp, now, *_read(folder, registry, machine))
         _known[folder.path] = known
     same = machine.device != "cpu" or known.threads == threads
     return known.paces if same else ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from studio.graph.graph import Graph
-from studio.system.device import AUTO, auto_precision, current, wanted_device
+from studio.system.device import AUTO, Device, auto_precision, current, wanted_device
 from studio.system.hardware import cpu_count, cpu_model
 from studio.values import DType
 
@@ -48,7 +48,8 @@ class Machine:
 
 def this_machine(graph: Graph | None = None) -> Machine:
     """The current state of this machine, with the device that the Train nodes of a project name."""
-    return _machine(wanted_in(graph), int(time.monotonic() / FRESH_S))
+    wanted = wanted_in(graph)
+    return _machine(current(wanted), wanted, int(time.monotonic() / FRESH_S))
 
 
 def wanted_in(graph: Graph | None) -> str:
@@ -57,9 +58,8 @@ def wanted_in(graph: Graph | None) -> str:
 
 
 @lru_cache(maxsize=2)
-def _machine(wanted: str, moment: int) -> Machine:
+def _machine(device: Device, wanted: str, moment: int) -> Machine:
     del moment
-    device = current(wanted)
     free = device.free()
     available = device.total if free is None else free
     found = Machine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -13,10 +14,10 @@ import pytest
 
 from studio.cli import doctor
 from studio.errors import Problem, StudioError
-from studio.estimate import machine
+from studio.estimate import earlier, machine
 from studio.estimate.graph import estimate_graph
 from studio.estimate.job import Facts
-from studio.estimate.machine import this_machine
+from studio.estimate.machine import Machine, this_machine
 from studio.events import Event
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.problems import find_problems
@@ -512,6 +513,25 @@ def test_a_precision_that_another_device_chose_is_not_reused(
 )
 def test_code_for_a_card(capability: tuple[int, int], archs: tuple[str, ...], runs: bool) -> None:
     assert has_kernels(capability, archs) is runs
+
+
+def test_the_times_of_earlier_runs_are_those_of_the_device(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs were read while the window did not know the device yet, and again for each that is chosen."""
+    folder = SimpleNamespace(path=place, events_path=place / "rows.jsonl")
+    found = Machine("NVIDIA L4, 22 GiB", "cuda", GIB, GIB, True, 0)
+    monkeypatch.setattr(earlier, "_known", {})
+    monkeypatch.setattr(earlier, "_read", lambda folder, registry, machine: (0, (machine.name,)))
+
+    def paces(name: str) -> Any:
+        machine = dataclasses.replace(found, name=name)
+        return earlier._of_run(folder, load_registry(), machine, 0)  # type: ignore[arg-type]
+
+    assert paces(device.CHECKING) == (device.CHECKING,)
+    assert paces(found.name) == (found.name,)
+    monkeypatch.setattr(earlier, "_read", None)
+    assert paces(found.name) == (found.name,)  # from memory
 
 
 # ------------------------------------------------------------------ asking torch

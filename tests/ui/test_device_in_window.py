@@ -26,6 +26,12 @@ def sentences(session: Any) -> list[str]:
     return [p.sentence for p in session.problems.problems if p.field == "device"]
 
 
+def estimated_for(session: Any) -> str | None:
+    """The device of the newest estimate."""
+    found = session.training.watch.found.get("train")
+    return found.device if found is not None else None
+
+
 def test_the_window_does_not_wait_for_torch(
     qtbot: QtBot,
     make_session: MakeSession,
@@ -47,10 +53,12 @@ def test_the_window_does_not_wait_for_torch(
     monkeypatch.setattr(hardware, "gpus", only_in_the_background)
     session = make_session(graph_of())
     qtbot.waitUntil(lambda: session.window.status.device.text() == CHECKING)
+    qtbot.waitUntil(lambda: estimated_for(session) == CHECKING)
     assert sentences(session) == []
     answers.set()
     qtbot.waitUntil(lambda: bool(sentences(session)))
     assert "NVIDIA L4 is not used: its driver" in sentences(session)[0]
+    qtbot.waitUntil(lambda: estimated_for(session) == hardware.describe_cpu())
     assert session.window.status.device.text() == hardware.describe_cpu()
     assert "driver 580" in session.window.status.device.toolTip()
 
@@ -64,6 +72,7 @@ def test_the_status_bar_follows_the_setting(
     qtbot.waitUntil(lambda: shown.text() == "NVIDIA L4, 22 GiB")
     session.document.edit(graph_of(device=AMPERE.name), "Edit")
     qtbot.waitUntil(lambda: shown.text() == "NVIDIA RTX A2000, 6 GiB")
+    qtbot.waitUntil(lambda: estimated_for(session) == "NVIDIA RTX A2000, 6 GiB")
     assert sentences(session) == []
 
 
