@@ -116,15 +116,27 @@ def names(report: TorchReport) -> dict[str, TorchGpu]:
     """The GPUs that torch sees, in its order, by their values in the Train node: a second one of the same
     kind ends in #2. They are counted by their place on the bus, which no variable changes."""
     cards, found = hardware.listed_gpus(), dict[str, TorchGpu]()
-    each = [part for card in cards for part in (card.parts or (card,))]
+    numbers = _numbers(cards)
     for gpu in sorted(_gpus(report), key=lambda g: (g.pci, g.uuid, g.index)):
         card = card_of(gpu, cards)
-        before = (c for c in each if card is not None and c.name == card.name)
-        count = 1 + sum((c.pci, c.uuid) < (card.pci, card.uuid) for c in before if card is not None)
-        while (name := gpu.name if count == 1 else f"{gpu.name} #{count}") in found:
+        count = numbers[card] if card is not None else 1
+        while (name := _numbered(gpu.name, count)) in found:
             count += 1
         found[name] = gpu
     return dict(sorted(found.items(), key=lambda item: item[1].index))
+
+
+def _numbers(cards: Iterable[Gpu]) -> dict[Gpu, int]:
+    """The number of each card among those of the same kind, by their place on the bus."""
+    found: dict[Gpu, int] = {}
+    each = (part for card in cards for part in (card, *card.parts))
+    for card in sorted(each, key=lambda c: (c.pci, c.uuid)):
+        found[card] = 1 + sum(other.name == card.name for other in found)
+    return found
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} #{number}"
 
 
 def _gpus(report: TorchReport) -> tuple[TorchGpu, ...]:
@@ -176,8 +188,11 @@ def _unusable(
 
 
 def _lists(card: Gpu, wanted: str) -> bool:
-    asked = hardware.plain_uuid(wanted.partition(" #")[0])
-    return any(asked in (p.uuid, p.name.lower()) for p in (card, *card.parts))
+    """Whether the driver lists the wanted device, although torch does not see it."""
+    numbers = _numbers(hardware.listed_gpus())
+    each = [p for p in (card, *card.parts) if p in numbers]
+    named = {p.uuid for p in each} | {_numbered(p.name, numbers[p]).lower() for p in each}
+    return hardware.plain_uuid(wanted) in named
 
 
 def card_of(gpu: TorchGpu, cards: Iterable[Gpu]) -> Gpu | None:

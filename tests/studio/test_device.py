@@ -341,6 +341,8 @@ def test_a_project_from_another_machine_opens_and_says_what_is_missing(
     assert found.sentence == "Train: this computer has no device “NVIDIA H100” that torch can use."
     assert found.hint == "Choose one of: auto, NVIDIA L4, cpu."
     assert this_machine(graph).name == "NVIDIA L4, 22 GiB"  # the estimate goes on
+    (found,) = problems(graph_of("NVIDIA L4 #2"), place)  # a second one
+    assert found.code == "no_such_device"
     with pytest.raises(StudioError, match="no device"):
         device.use("NVIDIA H100")
 
