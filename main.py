@@ -52,8 +52,9 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py doctor                               versions, devices, memory, supported features
        main.py --version | --help
 
-The first start creates an environment in .venv. Exit codes: 0 completed, 1 failed,
-2 invalid arguments or problems in the project, 3 stopped.
+The first start creates an environment in .venv. As root on Debian and Ubuntu it asks whether to
+install system packages that are missing; --yes answers in advance. Exit codes: 0 completed,
+1 failed, 2 invalid arguments or problems in the project, 3 stopped.
 """
 
 
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments[:1] != ["trust"]:  # its own --yes names what is trusted
+        arguments = bootstrap.without_yes(arguments)
     first = arguments[0] if arguments else ""
     if first in ("-h", "--help", "help"):
         print(USAGE, end="")

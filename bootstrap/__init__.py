@@ -20,6 +20,7 @@ from typing import NoReturn
 from bootstrap import platforms, requirements
 
 HANDED_OVER = "LORA_STUDIO_BOOTSTRAPPED"
+YES = "LORA_STUDIO_YES"
 SOURCE = Path(__file__).resolve().parent.parent
 
 
@@ -35,6 +36,14 @@ class BootstrapError(Exception):
 def say(text: str) -> None:
     """Write one line to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def without_yes(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--yes``, which permits this process and those that it starts to install
+    system packages."""
+    if "--yes" in arguments:
+        os.environ[YES] = "1"
+    return [argument for argument in arguments if argument != "--yes"]
 
 
 def ensure(restart: Sequence[str], extras: Sequence[str] = (), patient: bool = True) -> None:

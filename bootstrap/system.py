@@ -2,7 +2,8 @@
 
 Why: Qt's wheels load libraries that only the system has, and Debian ships `venv` apart. A missing
 one shows up later as a crash without a reason; here it becomes a command to type. As root on
-Debian or Ubuntu the command is run right away; nothing else is ever installed without asking.
+Debian or Ubuntu the command is run after a yes: typed in the terminal, or given before as ``--yes`` or
+LORA_STUDIO_YES=1. Without a terminal nobody is asked, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
-from bootstrap import BootstrapError, platforms
+from bootstrap import YES, BootstrapError, platforms, say
 from bootstrap.progress import Progress, apt_detail, run
 
 # library: (apt, dnf, pacman, zypper)
@@ -103,7 +105,7 @@ def install_command(manager: str, packages: Sequence[str], root: bool) -> str:
 
 def libraries_problem(window: bool) -> str | None:
     """An error message with the command that installs what Qt needs, or None; with apt as root,
-    install it."""
+    install it after a yes."""
     missing = missing_libraries(window)
     if not missing:
         return None
@@ -112,13 +114,37 @@ def libraries_problem(window: bool) -> str | None:
     if not manager:
         return f"{named} Install them with the system's package manager."
     packages = packages_for(missing.values(), manager)
-    if manager == "apt-get" and is_root():
+    command = install_command(manager, packages, is_root())
+    if manager != "apt-get" or not is_root():
+        return f"{named} Install them with: {command}"
+    if may_install(named, command):
         failure = apt_install(packages)
         missing = missing_libraries(window)
         if not missing:
             return None
         named = f"{named} apt-get could not install them: {failure or 'they still do not load'}."
-    return f"{named} Install them with: {install_command(manager, packages, is_root())}"
+        return f"{named} Install them with: {command}"
+    return f"{named} {_not_installed(command)}"
+
+
+def may_install(what: str, command: str) -> bool:
+    """Say what is missing and which command installs it, and whether the answer is yes."""
+    if os.environ.get(YES, "") not in ("", "0"):
+        say(f"{what} Installing with: {command}")
+        return True
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        return False
+    say(f"{what} This command installs what is missing: {command}")
+    print("Run it now? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _not_installed(command: str) -> str:
+    return f"Install with: {command} (or start again with --yes, which runs this command)"
 
 
 def is_root() -> bool:
@@ -142,7 +168,7 @@ def apt_install(packages: Sequence[str]) -> str:
 
 
 def provide_venv() -> None:
-    """Install Debian's python3-venv; raises BootstrapError with the command if that is not
+    """Install Debian's python3-venv after a yes; raises BootstrapError with the command if that is not
     possible."""
     from bootstrap.install import has_ensurepip
 
@@ -153,11 +179,16 @@ def provide_venv() -> None:
             "and ensurepip are missing. Install a complete Python 3.11 or newer."
         )
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-    failure = apt_install([package]) if is_root() else "this requires root permissions"
+    command = install_command(manager, [package], is_root())
+    named = "Python's venv module is missing"
+    if not is_root():
+        raise BootstrapError(f"{named}. Install it with: {command}")
+    if not may_install(f"{named}.", command):
+        raise BootstrapError(f"{named}. {_not_installed(command)}")
+    failure = apt_install([package])
     if not has_ensurepip():
         raise BootstrapError(
-            f"Python's venv module is missing ({failure or 'it still does not load'}). "
-            f"Install it with: {install_command(manager, [package], is_root())}"
+            f"{named} ({failure or 'it still does not load'}). Install it with: {command}"
         )
 
 

@@ -11,6 +11,8 @@ The whole suite runs in two parts: what only computes, on two cores at once wher
 one after the other, what measures time or starts windows and runs. LORA_STUDIO_TEST_WORKERS sets another
 number of cores, also for a choice of tests.
 
+`--yes` installs missing system packages without a question: see bootstrap/system.py.
+
 `--budget SECONDS` leaves out what would not be through in that time: see tests/slow_budget.py.
 """
 
@@ -40,6 +42,7 @@ LINTERS = {
 def main(arguments: list[str]) -> int:
     """Prepare, check, test; returns the exit code."""
     os.chdir(ROOT)
+    arguments = bootstrap.without_yes(arguments)
     bootstrap.ensure(["-m", "tests", *arguments], extras=["test"])
     problem = system.libraries_problem(window=False) or qt.import_problem()
     if problem:

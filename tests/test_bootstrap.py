@@ -1215,21 +1215,112 @@ def test_missing_libraries_come_with_their_command(
     assert command in problem
 
 
-def test_root_on_debian_installs_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = dict(system.QT)
-    asked: list[str] = []
+class _Debian:
+    """A Debian without the libraries of Qt, and whether root's apt-get was asked for them."""
 
-    def apt(packages: list[str]) -> str:
-        asked.extend(packages)
-        missing.clear()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.missing = dict(system.QT)
+        self.installed: list[str] = []
+        monkeypatch.delenv(bootstrap.YES, raising=False)
+        monkeypatch.setattr(system, "missing_libraries", lambda window: dict(self.missing))
+        monkeypatch.setattr(system, "package_manager", lambda: "apt-get")
+        monkeypatch.setattr(system, "is_root", lambda: True)
+        monkeypatch.setattr(system, "apt_install", self._install)
+        monkeypatch.setattr(install, "has_ensurepip", lambda: bool(self.installed))
+
+    def _install(self, packages: list[str]) -> str:
+        self.installed += packages
+        self.missing.clear()
         return ""
 
-    monkeypatch.setattr(system, "missing_libraries", lambda window: dict(missing))
-    monkeypatch.setattr(system, "package_manager", lambda: "apt-get")
-    monkeypatch.setattr(system, "is_root", lambda: True)
-    monkeypatch.setattr(system, "apt_install", apt)
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def debian(monkeypatch: pytest.MonkeyPatch) -> _Debian:
+    return _Debian(monkeypatch)
+
+
+COMMAND = "apt-get install -y --no-install-recommends libegl1 "
+
+
+@pytest.mark.parametrize("answer", ["y\n", "Yes\n"])
+def test_root_on_debian_is_asked_and_goes_on_after_a_yes(
+    debian: _Debian, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdin", _Terminal(answer))
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert system.libraries_problem(window=False) is None
-    assert "libegl1" in asked
+    assert "libegl1" in debian.installed
+    asked = terminal.getvalue()
+    assert asked.index("libEGL.so.1") < asked.index(COMMAND) < asked.index("Run it now? [y/N]")
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "no\n", "x\n"])
+def test_without_a_yes_nothing_is_installed(
+    debian: _Debian, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Terminal(answer))
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    problem = system.libraries_problem(window=False)
+    assert problem is not None
+    assert COMMAND in problem
+    assert "--yes" in problem
+    with pytest.raises(BootstrapError, match=r"Install with: apt-get install .*-venv .*--yes"):
+        system.provide_venv()
+    assert debian.installed == []
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stderr"])
+def test_without_a_terminal_nobody_is_asked(
+    debian: _Debian, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    streams = {"stdin": _Terminal("y\n"), "stderr": _Terminal()} | {closed: io.StringIO("y\n")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    problem = system.libraries_problem(window=False)
+    assert problem is not None
+    assert COMMAND in problem
+    monkeypatch.setattr(sys, closed, None)  # as under pythonw
+    assert system.libraries_problem(window=False) == problem
+    assert debian.installed == []
+    assert "[y/N]" not in str(streams["stderr"].getvalue())
+
+
+def test_yes_is_given_in_advance(
+    debian: _Debian, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setenv(bootstrap.YES, "0")
+    assert system.libraries_problem(window=False) is not None
+    assert bootstrap.without_yes(["demo", "--yes", "--terminal"]) == ["demo", "--terminal"]
+    assert system.libraries_problem(window=False) is None
+    assert f"Installing with: {COMMAND}" in capsys.readouterr().err
+    debian.installed.clear()
+    system.provide_venv()
+    assert "-venv" in debian.installed[0]
+
+
+def test_every_command_accepts_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(bootstrap.YES, "")
+    started: list[list[str]] = []
+
+    def command(arguments: list[str]) -> int:
+        started.append([*arguments, os.environ[bootstrap.YES]])
+        return 0
+
+    monkeypatch.setattr(main, "_command", command)
+    assert main.main(["trust", "model", "--yes", "abc"]) == 0  # the hash of what is trusted
+    assert main.main(["check", "--yes", "p.studio"]) == 0
+    assert started == [["trust", "model", "--yes", "abc", ""], ["check", "p.studio", "1"]]
+
+
+def test_ci_gives_the_yes_and_hangs_on_no_question() -> None:
+    assert "python3 -m tests --yes\n" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def test_xcb_is_asked_for_only_with_a_window(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from studio.errors import Problem, StudioError
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
+from studio.graph.unused import Untrained, without_training
 from studio.runs.control import size_of
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.follow import state_at_present
@@ -146,13 +147,19 @@ def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int
     if not options.json:
         print(f"{line(graph.name, MOST_IN_QUOTES)}: run {folder.id}", flush=True)
     leaves = leave_core(options)
-    return _follow(folder, lambda: Watch.start(folder, leave_core=leaves), options)
+    untrained = without_training(graph, load_registry())
+    return _follow(folder, lambda: Watch.start(folder, leave_core=leaves), options, untrained)
 
 
-def _follow(folder: RunFolder, begin: Callable[[], Watch], options: argparse.Namespace) -> int:
+def _follow(
+    folder: RunFolder,
+    begin: Callable[[], Watch],
+    options: argparse.Namespace,
+    untrained: Untrained | None = None,
+) -> int:
     status, state = attend(begin, as_json=options.json)
     if not options.json:
-        print_results(folder, state, status)
+        print_results(folder, state, status, untrained)
     elif status == "interrupted":
         print(
             f"The run host of {folder.id} exited unexpectedly; see {folder.log_path}.",

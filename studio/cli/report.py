@@ -16,6 +16,7 @@ from typing import Any
 from bootstrap.requirements import launcher
 from studio.cli.terminal import draw
 from studio.events import Event
+from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
@@ -216,10 +217,14 @@ _TELLERS: dict[str, Callable[[RunState, Event], str]] = {
 }
 
 
-def print_results(folder: RunFolder, state: RunState, status: str) -> None:
-    """How a run ended: what was measured, and where things are."""
+def print_results(
+    folder: RunFolder, state: RunState, status: str, untrained: Untrained | None = None
+) -> None:
+    """How a run ended: what was measured, where things are, and whether nothing was trained."""
     took = (state.finished or 0.0) - (state.started or 0.0)
     print(f"{status.capitalize()} after {duration(took)}.")
+    if untrained is not None and status == "completed":
+        print(f"{untrained.after} {untrained.hint}")
     for node, evaluation in state.evaluations.items():
         if len(state.evaluations) > 1:
             print(f"{state.title_of(node)}:")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from studio.errors import Problem
 from studio.graph.ports import Port
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, Any]
 S = TypeVar("S", bound=Settings)
+Purpose = Literal["", "prepare", "train", "result"]
 Run = Callable[["StepContext", Values, S], Values]
 
 
@@ -100,7 +101,9 @@ class NodeType(Generic[S]):
     variant holds the variant's title. ``facts(settings, project_dir)`` says what is known about
     what the settings name, in a few milliseconds. ``is_current(settings, outputs)`` is whether the result
     of an earlier run would be the same on this computer. ``choices(settings, project_dir, field)`` lists what
-    a text with the widget ``names`` can be; other texts are possible.
+    a text with the widget ``names`` can be; other texts are possible. ``purpose``: a node that only prepares
+    something for other nodes gets a warning while none uses it; ``train`` and ``result`` are what makes use of
+    it. Without a purpose nothing is assumed.
     """
 
     id: str
@@ -119,6 +122,7 @@ class NodeType(Generic[S]):
     facts: Callable[[S, Path], Iterable[Fact]] = _no_facts
     choices: Callable[[S, Path, str], Sequence[str]] = _no_choices
     is_current: Callable[[S, Values], bool] = _always_current
+    purpose: Purpose = ""
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

@@ -1,4 +1,4 @@
-"""Everything that prevents a run and can be found without running.
+"""Everything that prevents a run, or is worth a warning, and can be found without running.
 
 Fast (milliseconds), no torch, no network; the canvas calls it after every edit.
 """
@@ -19,6 +19,7 @@ from studio.graph.graph import CycleError, Graph, Node, topological_order
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, problems_in
+from studio.graph.unused import unused_node, used_nodes
 from studio.graph.wires import check_wire, title_of
 from studio.shown_text import short
 from studio.system.paths import is_utf8
@@ -41,6 +42,7 @@ def find_problems(
     """
     found = _graph_problems(graph, registry)
     parsed = {n.id: _parsed(n, registry) for n in graph.nodes}
+    used = used_nodes(graph, registry)
     for node in graph.nodes:
         node_type = registry.node_type(node.type)
         if node_type is None:
@@ -50,6 +52,8 @@ def find_problems(
         found += _name_problems(node, title_of(node, registry), project_dir)
         found += _port_problems(graph, node, node_type, registry)
         found += _own_problems(graph, node, node_type, registry, project_dir, parsed, all_rows)
+        if node.id not in used:
+            found.append(unused_node(graph, node, registry))
     return found
 
 

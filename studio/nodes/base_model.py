@@ -62,6 +62,7 @@ NODE = NodeType(
     title="Base model",
     version=1,
     category="Model",
+    purpose="prepare",
     icon="box",
     help="The language model to fine-tune. Its weights stay unchanged when an adapter is trained.",
     settings=BaseModelSettings,

@@ -65,6 +65,7 @@ NODE = NodeType(
     title="Dataset",
     version=3,
     category="Data",
+    purpose="prepare",
     icon="database",
     help="Training examples. Each row becomes one example.",
     settings=DatasetSettings,

@@ -27,6 +27,7 @@ NODE = NodeType(
     title="Evaluate",
     version=1,
     category="Result",
+    purpose="result",
     icon="scale",
     help="Generates answers to held-out prompts before and after fine-tuning, and counts exact matches.",
     settings=EvaluateSettings,

@@ -36,6 +36,7 @@ NODE = NodeType(
     title="Export",
     version=1,
     category="Result",
+    purpose="result",
     icon="package",
     help="Writes a folder that transformers and PEFT can load, with a model card.",
     settings=ExportSettings,

@@ -49,6 +49,7 @@ NODE = NodeType(
     title="LoRA",
     version=2,
     category="Model",
+    purpose="prepare",
     icon="layers",
     help="Adds low-rank adapters to selected layers of the model. Only the adapters are trained.",
     settings=LoraSettings,

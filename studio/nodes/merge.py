@@ -44,6 +44,7 @@ NODE = NodeType(
     title="Merge",
     version=1,
     category="Result",
+    purpose="result",
     icon="git-merge",
     help=(
         "Merges the adapter into the base model. The merged model needs no PEFT and runs at the "

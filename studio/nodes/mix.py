@@ -43,6 +43,7 @@ NODE = NodeType(
     title="Mix",
     version=1,
     category="Data",
+    purpose="prepare",
     icon="layers",
     help="Combines datasets. Each row keeps its source file and line.",
     settings=MixSettings,

@@ -63,6 +63,7 @@ NODE = NodeType(
     title="Resize",
     version=1,
     category="Result",
+    purpose="result",
     icon="scissors",
     help=(
         "Reduces the rank of a trained adapter by a singular value decomposition and reports how "

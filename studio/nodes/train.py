@@ -288,6 +288,7 @@ NODE = NodeType(
     title="Train",
     version=2,
     category="Training",
+    purpose="train",
     icon="play",
     help="Supervised fine-tuning: the model learns to write the answers in your rows.",
     settings=TrainSettings,

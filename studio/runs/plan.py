@@ -19,6 +19,7 @@ from studio.graph.problems import find_problems
 from studio.graph.project import with_earlier_defaults
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings
+from studio.graph.unused import without_training
 from studio.graph.wires import title_of
 from studio.runs.fingerprint import resolved_settings, step_fingerprint
 
@@ -138,7 +139,8 @@ def _check_order(steps: tuple[Step, ...]) -> None:
 def compile_plan(
     graph: Graph, registry: Registry, project_dir: Path, *, all_rows: bool = True
 ) -> Compiled:
-    """All nodes of the graph as steps, or the Problems that prevent a run; see ``find_problems``."""
+    """All nodes of the graph as steps, or the Problems that prevent a run; see ``find_problems``. That a run
+    trains nothing is one of severity ``info``."""
     project_dir = project_dir.resolve()
     problems = find_problems(graph, registry, project_dir, all_rows=all_rows)
     if any(p.blocks for p in problems):
@@ -151,6 +153,9 @@ def compile_plan(
         except OSError as error:
             problems.append(_unreadable(node, error, registry))
             return Compiled(None, tuple(problems))
+    untrained = without_training(graph, registry)
+    if untrained is not None:
+        problems.append(untrained.problem())
     return Compiled(Plan(graph.name, project_dir, tuple(steps.values())), tuple(problems))
 
 

@@ -1,11 +1,13 @@
-"""The banners about runs and recovery: sentences and buttons, as functions of a session.."""
+"""The banners about runs and recovery: sentences and buttons, as functions of a session."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.errors import StudioError
 from studio.events import Event
 from studio.graph.graph import Graph
+from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
 from studio.system.number_text import percent
 from ui.dialogs.rows_dialog import RowsDialog
@@ -84,16 +86,36 @@ def earlier_run(session: Session) -> None:
     )
 
 
+def untrained(session: Session, follower: RunFollower) -> Untrained | None:
+    """What to say about this run if it trains nothing."""
+    try:
+        graph = follower.folder.graph()
+    except StudioError:  # a damaged or deleted run folder
+        return None
+    return without_training(graph, session.registry)
+
+
+def started(session: Session, follower: RunFollower) -> None:
+    """A run began that trains nothing: say what it does, and what to add."""
+    found = untrained(session, follower)
+    if found is not None:
+        session.window.banner.offer("untrained", "info", f"{found.before} {found.hint}")
+        session.note(f"{found.before} {found.hint}")
+
+
 def ended(session: Session, follower: RunFollower) -> None:
     """The run of this window ended: offer the next actions."""
     state, window = follower.state, session.window
     window.banner.dismiss("attached")
+    window.banner.dismiss("untrained")
     name = state.name or follower.folder.id
     if state.status == "completed":
+        nothing = untrained(session, follower)
+        sentence = completed_sentence(follower)
         window.banner.offer(
             "ended",
-            "circle-check",
-            completed_sentence(follower),
+            "info" if nothing else "circle-check",
+            f"{sentence} {nothing.after} {nothing.hint}" if nothing else sentence,
             [("Show Results", lambda: window.show_tab(RESULTS))],
         )
     elif state.failure is not None:

@@ -256,8 +256,8 @@ class Session(QObject):
 
     @Slot(object)
     def _run_started(self, follower: RunFollower) -> None:
-        del follower
         self.window.banner.dismiss()
+        run_banners.started(self, follower)
         self.window.runs.refresh()
         if self.window.tabs.currentIndex() != LOG:
             self.window.show_tab(CURVES)
@@ -271,10 +271,12 @@ class Session(QObject):
         state = follower.state
         self.window.runs.refresh()
         status = words.STATUS_WORDS.get(state.status, state.status).lower()
+        trained = state.status != "completed" or run_banners.untrained(self, follower) is None
         self.window.status.tell(
-            f"Run {status}." if state.status != "completed" else "Run completed."
+            f"Run {status}." if trained else f"Run {status}. Nothing was trained."
         )
-        self.notifier.notify(f"Run {status}", state.name or follower.folder.id)
+        name = state.name or follower.folder.id
+        self.notifier.notify(f"Run {status}", name if trained else f"{name}: nothing was trained")
         if self.leaving.begun:
             QTimer.singleShot(0, self.window, self.window.close)
             return
