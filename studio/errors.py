@@ -8,7 +8,7 @@ and long quotes are truncated. This module must import no room of the project.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -47,6 +47,13 @@ class Problem:
     def to_json(self) -> dict[str, Any]:
         """The problem as plain JSON data, without empty fields."""
         return {k: v for k, v in asdict(self).items() if v not in (None, "")}
+
+
+def counted(problems: Iterable[Problem]) -> str:
+    """How many there are: ``2 problems``, ``1 warning`` or ``1 problem, 2 warnings``."""
+    blocking = [p.blocks for p in problems]
+    counts = {"problem": blocking.count(True), "warning": blocking.count(False)}
+    return ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for word, n in counts.items() if n)
 
 
 class StudioError(Exception):

@@ -73,7 +73,7 @@ def without_training(graph: Graph, registry: Registry) -> Untrained | None:
     if not purposes or not purposes <= {"prepare", "result"}:
         return None
     titles = _listed([f"“{title_of(n, registry)}”" for n in graph.nodes])
-    does, done = ("prepares", "Prepared") if purposes == {"prepare"} else ("runs", "Ran")
+    does, done = ("prepares", "Prepared") if purposes == {"prepare"} else ("executes", "Executed")
     return Untrained(
         f"This project has no Train node: a run only {does} {titles} and trains nothing.",
         f"{done}: {titles}. Nothing was trained.",

@@ -90,7 +90,7 @@ def token_request(
         return None, (*problems, _no_base(node, registry))
     compiled = compile_plan(_part(readable, makers), registry, project_dir, all_rows=False)
     if compiled.plan is None:
-        return None, compiled.problems
+        return None, tuple(p for p in compiled.problems if p.blocks)  # of a part of the graph
     plan = _as_set(compiled.plan, graph)
     request = TokenRequest(
         plan,

@@ -34,7 +34,7 @@ from ui.data.token_bar import TokenBar
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.inspector.facts import Fact, FactsTable
 from ui.style import icons, theme
-from ui.style.widgets import ErrorLabel
+from ui.style.widgets import ErrorLabel, TextLabel
 from ui.window.banner import Banner
 from ui.window.session import Session
 
@@ -191,6 +191,26 @@ def test_a_banner_about_an_error_has_its_color(qtbot: QtBot, icon: str, role: st
     look = theme.colors()
     wanted = theme.blend(look.surface, getattr(look, role), 0.14)
     assert banner.grab().toImage().pixelColor(3, 3).name() == wanted.name()
+
+
+def test_a_long_banner_is_shown_in_full_and_does_not_enlarge_the_window(starter: Session) -> None:
+    window = starter.window
+    window.resize(1280, 800)
+    QApplication.processEvents()
+    size = window.size()
+    window.banner.offer("ended", "circle-x", "It is not possible. " * 30, [("Show Log", print)])
+    heights = []
+    for width in (size.width(), window.minimumSizeHint().width(), size.width()):
+        window.resize(width, size.height())
+        QApplication.processEvents()
+        assert window.height() == size.height()
+        label = window.banner.findChild(TextLabel)
+        assert label.height() >= label.heightForWidth(label.width())
+        heights.append(window.banner.height())
+    assert heights[0] == heights[2] < heights[1]
+    window.banner.offer("ended", "circle-check", "Done.")
+    QApplication.processEvents()
+    assert window.banner.height() < heights[0]
 
 
 def test_a_wide_inspector_has_nearly_half_of_the_window(starter: Session) -> None:

@@ -217,6 +217,17 @@ def test_problems_are_shown_everywhere_and_run_is_refused_without_a_box(
     assert session.window.canvas.selected_ids() == ("gone",)
 
 
+def test_warnings_are_counted_as_warnings(make_session: MakeSession, qtbot: QtBot) -> None:
+    graph = Graph("Both", (Node("toy", "toy", {"steps": -3}), Node("mine", "lora")))
+    session = make_session(graph)
+    status = session.window.status.problems
+    qtbot.waitUntil(
+        lambda: status.text() == "2 problems, 1 warning"
+    )  # LoRA has no model, and no use
+    session.document.edit(edits.remove(graph, ["toy"]), "remove")
+    qtbot.waitUntil(lambda: status.text() == "1 problem, 1 warning")
+
+
 def test_mending_a_problem_clears_it(make_session: MakeSession, qtbot: QtBot) -> None:
     session = make_session(toys.toy_graph(steps=-3))
     qtbot.waitUntil(lambda: session.window.status.problems.text() == "1 problem")

@@ -14,6 +14,7 @@ from PySide6.QtCore import QPointF
 from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QWidget
 
+from studio.errors import counted
 from studio.graph.facts import short_line
 from ui.canvas.node_item import NodeItem
 from ui.canvas.node_paint import badge_rect
@@ -70,8 +71,7 @@ def spoken(item: NodeItem) -> str:
     if item.status is not None:
         parts.append(item.status.sentence())
     if item.problems:
-        count = len(item.problems)
-        parts.append(f"{count} problem{'s' if count > 1 else ''}: {item.problems[0].sentence}")
+        parts.append(f"{counted(item.problems)}: {item.problems[0].sentence}")
     return ", ".join(p for p in parts if p)
 
 

@@ -5,8 +5,7 @@ Choosing a node or a problem emits a signal; the window moves the selection.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
 from PySide6.QtGui import QIcon
@@ -21,7 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.errors import Problem
+from studio.errors import Problem, counted
 from studio.graph.document import Document
 from studio.graph.edits import rename
 from studio.graph.graph import Node
@@ -113,7 +112,7 @@ class Overview(QWidget):
         if not self._name.hasFocus() or graph.name != "Untitled":
             self._name.show_text(graph.name)
         nodes = [n for n in graph.nodes if not self._chosen or n.id in self._chosen]
-        counts = Counter(p.node for p in self._problems)
+        counts = {n.id: counted(p for p in self._problems if p.node == n.id) for n in nodes}
         shown = (theme.colors().name, [(n.id, n.type, n.title, counts[n.id]) for n in nodes])
         if shown != self._shown:
             self._shown = shown
@@ -122,11 +121,11 @@ class Overview(QWidget):
         self._note.setText(self._words(len(graph.nodes)))
         self._show_problems()
 
-    def _fill(self, nodes: Sequence[Node], counts: Counter[str | None]) -> None:
+    def _fill(self, nodes: Sequence[Node], counts: Mapping[str, str]) -> None:
         self._nodes.clear()
         for node in nodes:
             node_type = self._registry.node_type(node.type)
-            sign = f"  ·  {_problems(counts[node.id])}" if counts[node.id] else ""
+            sign = f"  ·  {counts[node.id]}" if counts[node.id] else ""
             item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
             item.setIcon(self._icon(node_type))
             item.setData(_DATA, node.id)
@@ -149,11 +148,11 @@ class Overview(QWidget):
         if shown != self._shown_problems:
             self._shown_problems = shown
             self._fill_problems()
-        count = len(self._problems)
-        self._problem_list.setVisible(bool(count))
+        found = bool(self._problems)
+        self._problem_list.setVisible(found)
         none = "No problems: ready to run." if self._may_run else "No problems."
-        self._problem_title.setText(_problems(count) if count else none)
-        self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
+        self._problem_title.setText(counted(self._problems) or none)
+        self._problem_title.setVisible(found or bool(self._document.graph.nodes))
 
     def _fill_problems(self) -> None:
         self._problem_list.clear()
@@ -199,7 +198,3 @@ class Overview(QWidget):
     def _left(self) -> None:
         self._document.end_merge()
         self._name.show_text(self._document.graph.name)
-
-
-def _problems(count: int) -> str:
-    return "1 problem" if count == 1 else f"{count} problems"

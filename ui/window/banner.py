@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from studio import shown_text
@@ -78,7 +78,21 @@ class Banner(QFrame):
         for title, act in offers:
             self._add(title, act)
         self._color()
+        self._fit(self.parentWidget().width() if self.parentWidget() else self.width())
         self.show()
+
+    def hasHeightForWidth(self) -> bool:
+        """Qt: no; otherwise the window would be as high as the sentence needs at the smallest width."""
+        return False
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: the height for the new width."""
+        super().resizeEvent(event)
+        self._fit(self.width())
+
+    def _fit(self, width: int) -> None:
+        """As high as the sentence needs at this width."""
+        self.setFixedHeight(self._row.totalHeightForWidth(width))
 
     def _add(self, title: str, act: Callable[[], object]) -> None:
         button = QPushButton(title, self)

@@ -12,7 +12,7 @@ import psutil
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWidget
 
-from studio.errors import Problem
+from studio.errors import Problem, counted
 from studio.runs.state import RunState
 from studio.shown_text import line
 from ui.style import icons
@@ -68,18 +68,14 @@ class StatusStrip(QStatusBar):
         self.showMessage(line(text), MESSAGE_MS)
 
     def show_problems(self, problems: list[Problem]) -> None:
-        """Show the number of problems."""
-        errors = sum(p.blocks for p in problems)
-        warnings = len(problems) - errors
+        """Show the number of problems and warnings."""
         if not problems:
-            words, icon, role = "No problems", "circle-check", "success"
-        elif errors:
-            words = f"{errors} problem{'s' if errors != 1 else ''}"
+            icon, role = "circle-check", "success"
+        elif any(p.blocks for p in problems):
             icon, role = "circle-alert", "danger"
         else:
-            words = f"{warnings} warning{'s' if warnings != 1 else ''}"
             icon, role = "triangle-alert", "warning"
-        self.problems.setText(words)
+        self.problems.setText(counted(problems) or "No problems")
         self.problems.setToolTip(
             plain_tip(problems[0].sentence) if problems else "The project has no problems"
         )

@@ -34,6 +34,12 @@ def test_overview_lists_nodes_and_problems(panel: InspectorPanel, qtbot: Any) ->
     panel.show_nodes(())
     nodes = panel.findChild(QListWidget, "overview-nodes")
     assert [nodes.item(i).text() for i in range(2)] == ["Base", "Toy  ·  1 problem"]
+    warning = Problem("Toy: slow.", "toy", severity="warning")
+    panel.set_problems([problem, warning, warning])
+    assert nodes.item(1).text() == "Toy  ·  1 problem, 2 warnings"
+    panel.set_problems([warning])
+    assert nodes.item(1).text() == "Toy  ·  1 warning"
+    panel.set_problems([problem])
     found = panel.findChild(QListWidget, "overview-problems")
     assert "Toy: File is missing." in found.item(0).text()
     with qtbot.waitSignal(panel.problem_activated) as caught:
