@@ -78,7 +78,7 @@ class Banner(QFrame):
         for title, act in offers:
             self._add(title, act)
         self._color()
-        self._fit(self.parentWidget().width() if self.parentWidget() else self.width())
+        self._fit((self.parentWidget() or self).width())
         self.show()
 
     def hasHeightForWidth(self) -> bool:
