@@ -81,17 +81,14 @@ class Banner(QFrame):
         self._fit((self.parentWidget() or self).width())
         self.show()
 
-    def hasHeightForWidth(self) -> bool:
-        """Qt: no; otherwise the window would be as high as the sentence needs at the smallest width."""
-        return False
-
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Qt: the height for the new width."""
         super().resizeEvent(event)
         self._fit(self.width())
 
     def _fit(self, width: int) -> None:
-        """As high as the sentence needs at this width."""
+        """As high as the sentence needs at this width; Qt would give the window the height that it needs at the
+        smallest width."""
         self.setFixedHeight(self._row.totalHeightForWidth(width))
 
     def _add(self, title: str, act: Callable[[], object]) -> None:
