@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from studio.estimate.graph import MARGIN, Estimate
 from studio.estimate.phases import Phase
 from studio.system.hardware import GIB
-from studio.system.number_text import counted, percent
+from studio.system.number_text import counted, percent, short_duration
 
 PARTS = (
     ("weights", "Weights"),
@@ -32,6 +32,8 @@ PHASES: Mapping[Phase, str] = {
     "checking": "while checking the saved weights",
     "merging": "while merging",
 }
+_GRAINS_S = ((60, 1), (600, 10), (3600, 60), (36_000, 600), (172_800, 3600), (864_000, 21_600))
+"""Below how many seconds an estimate is rounded to what."""
 UNKNOWN_TIME = "unknown (run a probe or train once)"
 
 
@@ -91,19 +93,17 @@ def parameters(found: Estimate) -> str:
 
 
 def span(seconds: float) -> str:
-    """``40 s``, ``2.5 min``, ``12 min``, ``3.2 h``, ``2.1 days``."""
-    for least, size, word in ((172_800, 86_400, "days"), (7200, 3600, "h"), (100, 60, "min")):
-        if seconds >= least:
-            value = seconds / size
-            return f"{value:.{1 if value < 9.95 else 0}f} {word}"
-    return f"{seconds:.0f} s"
+    """A duration rounded to what an estimate knows: ``40 s``, ``2 min 30 s``, ``12 min``, ``3 h 10
+    min``, ``2 days 06 h``."""
+    grain = next((grain for below, grain in _GRAINS_S if seconds < below), 86_400)
+    return short_duration(round(seconds / grain) * grain)
 
 
 def time_range(low: float, high: float) -> str:
     """``9 to 16 min``, or with both units where they differ."""
-    ends = span(low), span(high)
-    (first, unit), last = ends[0].split(), ends[1].split()[1]
-    return f"{first} to {ends[1]}" if unit == last else f"{ends[0]} to {ends[1]}"
+    (first, *unit), (_, *last) = span(low).split(), span(high).split()
+    same = unit == last and len(unit) == 1
+    return f"{first if same else span(low)} to {span(high)}"
 
 
 def duration(found: Estimate) -> str:

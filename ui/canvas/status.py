@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from studio.system.number_text import duration, time_left
+
 ICONS = {
     "waiting": "circle-dashed",
     "running": "loader",
@@ -95,7 +97,7 @@ def _running(node_state: Any, message: str) -> NodeStatus:
     left = phase[:1].upper() + phase[1:] if phase else "Starting"
     right = f"{math.floor(fraction * 100)} %" if fraction is not None else ""
     if eta_s is not None and (fraction is None or fraction < 1.0):
-        right += f"{' · ' if right else ''}{duration(eta_s)} left"
+        right += f"{' · ' if right else ''}{time_left(eta_s)}"
     return NodeStatus(
         "running",
         left,
@@ -118,13 +120,3 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def duration(seconds: float) -> str:
-    """A length of time in at most two units: ``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    total = max(0, round(seconds))
-    if total < 60:
-        return f"{seconds:.1f} s" if seconds < 10 and total != seconds else f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    return f"{total // 3600} h {total % 3600 // 60:02d} min"

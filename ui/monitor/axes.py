@@ -1,4 +1,4 @@
-"""Axes of the plots: integer steps, time as 3:07, and short numbers.
+"""Axes of the plots: integer steps, time as 3 min 07 s, and short numbers.
 
 Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. pyqtgraph still draws them.
 """
@@ -11,9 +11,11 @@ from typing import Any
 
 import pyqtgraph as pg
 
+from studio.system.number_text import short_duration
+
 TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 TICKS_AIMED_AT = 6
-TIME_TICK_PX = 56  # room for 12:30 and a gap
+TIME_TICK_PX = 88  # room for 12 min 30 s and a gap
 
 
 class XAxis(pg.AxisItem):
@@ -25,7 +27,7 @@ class XAxis(pg.AxisItem):
         self.enableAutoSIPrefix(False)
 
     def set_time(self, on: bool) -> None:
-        """Show seconds as 3:07 (True) or steps (False)."""
+        """Show durations (True) or steps (False)."""
         self.time = on
         self.picture = None
         self.update()
@@ -43,7 +45,7 @@ class XAxis(pg.AxisItem):
         """The words at the ticks."""
         del scale
         if self.time:
-            return [_clock(v) for v in values]
+            return [_time(v) for v in values]
         return [f"{v:.0f}" if abs(v) < 1e5 else f"{v / 1000:g}k" for v in values]
 
 
@@ -87,9 +89,5 @@ def short(value: float, spacing: float, largest: float) -> str:
     return f"{value:.{max(0, -math.floor(math.log10(spacing) + 1e-9))}f}"
 
 
-def _clock(seconds: float) -> str:
-    rounded = round(abs(seconds))
-    sign = "-" if seconds < 0 else ""
-    hours, rest = divmod(rounded, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{sign}{hours}:{minutes:02}:{left:02}" if hours else f"{sign}{minutes}:{left:02}"
+def _time(seconds: float) -> str:
+    return f"{'-' if seconds < -0.5 else ''}{short_duration(round(abs(seconds)))}"

@@ -256,7 +256,7 @@ class LivePlot(QWidget):
         self._name_axis()
 
     def _name_axis(self) -> None:
-        name = "time (h:mm:ss)" if self._axis == "time" else "step"
+        name = self._axis
         roomy = self.height() >= LABEL_FROM_HEIGHT_PX
         self.x_axis.setLabel(name if roomy else None)
         self.x_axis.showLabel(roomy)

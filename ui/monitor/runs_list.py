@@ -117,7 +117,7 @@ def status_color(status: str) -> QColor:
 
 
 def details(summary: RunSummary) -> str:
-    """``Today 14:03 · 3:07 · loss 0.412``."""
+    """``Today 14:03 · 3 min 07 s · loss 0.412``."""
     parts = [words.day_and_time(summary.started)]
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))

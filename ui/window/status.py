@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 from studio.errors import Problem
 from studio.runs.state import RunState
 from studio.shown_text import line
+from studio.system.number_text import time_left
 from ui.style import icons
 from ui.style.widgets import plain_tip
 
@@ -99,7 +100,7 @@ class StatusStrip(QStatusBar):
         left = state.time_left_s(time.time()) if state and phase == "running" else None
         self.left.setVisible(left is not None)
         if left is not None:
-            self.left.setText(f"{_rough(left)} left")
+            self.left.setText(time_left(left))
         self._run_device = state.device if state else ""
         self._show_device()
 
@@ -136,11 +137,3 @@ class StatusStrip(QStatusBar):
         """Qt: stop reading while hidden."""
         super().hideEvent(event)
         self._timer.stop()
-
-
-def _rough(seconds: float) -> str:
-    """The remaining time, rounded to about two digits."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

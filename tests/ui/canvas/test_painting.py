@@ -15,7 +15,7 @@ from studio.graph.graph import Graph
 from tests.timing import cpu_limit
 from tests.ui.canvas.hands import port, starter
 from ui.canvas import shapes, text
-from ui.canvas.status import ICONS, ROLES, duration, status_of
+from ui.canvas.status import ICONS, ROLES, status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
 from ui.style import theme
 
@@ -81,14 +81,6 @@ def test_every_state_has_glyph_colour_and_words():
         assert status_of(node_state(state)).left
         assert ROLES[state]
     assert len({ICONS[s] for s in ICONS}) == len(ICONS)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0.4 s"), (42, "42 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"), (4320, "1 h 12 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "done", "skipped", "failed", "stopped"])

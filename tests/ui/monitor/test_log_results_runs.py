@@ -60,7 +60,7 @@ def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> 
     assert "Train: checkpoint saved at step 20." in text
     assert "Evaluate: exact match 0 % before and 86 % after fine-tuning." in text
     assert f"Adapter saved: {tmp_path / 'adapter'}" in text
-    assert text.endswith("Run completed after 2:37.")
+    assert text.endswith("Run completed after 2 min 37 s.")
 
 
 def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None:
@@ -240,7 +240,7 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (0.34, "0.3 s"), (42, "42 s"), (187, "3:07"), (3729, "1:02:09")],
+    [(None, "–"), (float("nan"), "–"), (-1.0, "–"), (187, "3 min 07 s")],
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert words.duration(seconds) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,18 @@ from PySide6.QtGui import QFontMetricsF, QImage
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
+from studio.cli.report import progress_line
 from studio.events import Event
 from studio.runs.state import RunState
 from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
+from ui.canvas.status import status_of
 from ui.monitor.axes import XAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
 from ui.style import theme
+from ui.window.status import StatusStrip
 
 
 def state_of(*events: Event) -> RunState:
@@ -246,8 +250,44 @@ def test_times_have_room_under_a_narrow_plot(qapp: QApplication) -> None:
     for width in (120, 200, 900):
         ((spacing, _),) = axis.tickSpacing(0, 175, width)
         between_px = spacing / 175 * width
-        assert between_px >= QFontMetricsF(qapp.font()).horizontalAdvance("2:30") + 8
+        assert between_px >= QFontMetricsF(qapp.font()).horizontalAdvance("2 min 30 s") + 8
     axis.deleteLater()
+
+
+def test_the_time_left_reads_the_same_everywhere(
+    panel: MonitorPanel, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
+) -> None:
+    """On the node, above the curves, in the status bar and in the terminal."""
+    events = [*fake_run.beginning(), *fake_run.training_starts(), *fake_run.training(1, 120, 600)]
+    state = state_of(*events)
+    monkeypatch.setattr(time, "time", lambda: events[-1].time)
+    panel.show_state(state)
+    bar = StatusStrip()
+    qtbot.addWidget(bar)
+    bar.show_run("running", state)
+    left = "5 min 36 s"
+    assert panel.header.text_of("left") == left
+    assert bar.left.text() == f"{left} left"
+    node = status_of(state.nodes["train"])
+    assert node is not None
+    assert node.right.endswith(f"· {left} left")
+    assert progress_line(state.nodes["train"], state.time_left_s(time.time())).endswith(
+        f"  {left} left"
+    )
+
+
+def test_the_time_axis_is_labelled_with_durations(panel: MonitorPanel, state: RunState) -> None:
+    panel.show_state(state)
+    panel.tools.axis.setCurrentIndex(1)
+    panel.tools.axis.activated.emit(1)
+    assert panel.loss.x_axis.labelText == "time"
+    assert panel.loss.x_axis.tickStrings([0, 30, 60, 90, 3600], 1.0, 30) == [
+        "0 s",
+        "30 s",
+        "1 min",
+        "1 min 30 s",
+        "1 h",
+    ]
 
 
 def test_a_low_panel_shows_one_small_plot_at_a_time(
