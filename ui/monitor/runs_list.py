@@ -37,6 +37,7 @@ from PySide6.QtWidgets import (
 
 from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.system.disk import what_to_do
+from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
@@ -286,15 +287,16 @@ class RunsPanel(QWidget):
 
     def delete(self, run: RunFolder) -> None:
         """Delete a run's folder after asking."""
-        answer = QMessageBox.question(
-            self,
+        question = ChoiceDialog(
+            "Delete run",
             "Delete this run?",
-            f"This deletes the run {run.id} with its curves, checkpoints and results.\nResults "
+            f"This deletes the run {run.id} with its curves, checkpoints and results. Results "
             "exported to other folders are kept.",
-            QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Discard,
-            QMessageBox.StandardButton.Cancel,
+            (Choice("delete", "Delete"), Choice("cancel", "Cancel", default=True)),
+            "trash-2",
+            self,
         )
-        if answer != QMessageBox.StandardButton.Discard:
+        if question.ask() != "delete":
             return
         try:
             delete_run(run)

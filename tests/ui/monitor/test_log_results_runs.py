@@ -6,15 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
+from ui.dialogs.choice_dialog import ChoiceDialog
 from ui.monitor import plot_menu, words
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
@@ -196,7 +197,17 @@ def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     assert panel.artifacts.tree.topLevelItem(0).text(0) == "Merged model (reused)"
 
 
-def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def answer_with(name: str) -> None:
+    """Click a button of the question that is open; it is labelled as the menu is."""
+    dialog = QApplication.activeModalWidget()
+    assert isinstance(dialog, ChoiceDialog)
+    assert {b.text() for b in dialog.findChildren(QPushButton)} == {"Cancel", "Delete"}
+    button = dialog.findChild(QPushButton, name)
+    assert isinstance(button, QPushButton)
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
     events = fake_run.whole_run(tmp_path)
     run_on_disk(tmp_path, "20261121-100000-starter", events)
     run_on_disk(tmp_path, "20261122-100000-starter", events[:200])
@@ -216,11 +227,11 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.Monk
     with qtbot.waitSignal(panel.open_wanted) as opened:
         panel.list.itemActivated.emit(panel.list.item(1))
     assert opened.args[0].id == "20261121-100000-starter"
-    discard = QMessageBox.StandardButton.Discard
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
-    panel.delete(second)
-    assert not second.path.exists()
-    assert panel.list.count() == 1
+    for answer, left in (("cancel", 2), ("delete", 1)):
+        QTimer.singleShot(20, lambda answer=answer: answer_with(answer))
+        panel.delete(second)
+        assert panel.list.count() == left
+        assert second.path.exists() == (answer == "cancel")
 
 
 def test_files_that_cannot_be_written_or_deleted_are_reported(
@@ -229,10 +240,9 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
     """With what to do, and without the notation of Python."""
     said: list[str] = []
     monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
-    discard = QMessageBox.StandardButton.Discard
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
     panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
+    QTimer.singleShot(20, lambda: answer_with("delete"))
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
     qtbot.addWidget(monitor)
