@@ -225,7 +225,8 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
     assert enabled["Resume"]
     assert not {a.text(): a.isEnabled() for a in panel.menu_for(second).actions()}["Resume"]
     with qtbot.waitSignal(panel.open_wanted) as opened:
-        panel.list.itemActivated.emit(panel.list.item(1))
+        place = panel.list.visualItemRect(panel.list.item(1)).center()
+        qtbot.mouseClick(panel.list.viewport(), Qt.MouseButton.LeftButton, pos=place)
     assert opened.args[0].id == "20261121-100000-starter"
     for answer, left in (("cancel", 2), ("delete", 1)):
         QTimer.singleShot(20, lambda answer=answer: answer_with(answer))
