@@ -6,7 +6,7 @@ Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. pyqtgraph still 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyqtgraph as pg
@@ -15,6 +15,9 @@ from studio.system.number_text import short_duration
 
 TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 TICKS_AIMED_AT = 6
+LEAST_TICKS = 3
+LOG_TICK_PX = 18  # room for the height of a label
+LOG_LIMIT = 300.0  # of the exponents of floating-point numbers
 TIME_TICK_PX = 88  # room for 12 min 30 s and a gap
 
 
@@ -60,9 +63,10 @@ class YAxis(pg.AxisItem):
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[Any]:
         """The ticks; also notes how fine they are, so that all get the same digits."""
+        if self.logMode:
+            return [(1.0, [math.log10(tick) for tick in log_ticks(minVal, maxVal, size)])]
         levels: list[Any] = super().tickValues(minVal, maxVal, size)
-        spacings = [level[0] for level in levels if level[0] is not None]  # log levels have none
-        self._finest = float(spacings[min(1, len(spacings) - 1)]) if spacings else 1.0
+        self._finest = float(levels[min(1, len(levels) - 1)][0]) if levels else 1.0
         self._largest = max(abs(minVal), abs(maxVal))
         return levels
 
@@ -75,7 +79,35 @@ class YAxis(pg.AxisItem):
     def logTickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         """Powers of ten as numbers, not as exponents."""
         del scale, spacing
-        return [f"{10.0**v:.3g}" for v in values]
+        return [f"{10.0**v:.6g}" for v in values]
+
+
+def log_ticks(low: float, high: float, size: float) -> list[float]:
+    """The ticks of a logarithmic axis from 10^``low`` to 10^``high`` over ``size`` pixels: powers of
+    ten; if those are few, multiples of them; in a narrow range, equal steps. Why: pyqtgraph labels
+    powers of ten only, of which a range of losses often has one."""
+    low, high = max(low, -LOG_LIMIT), min(high, LOG_LIMIT)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    per_px = (high - low) / max(1.0, size)
+
+    def fitting(ticks: Iterable[float]) -> list[float]:
+        kept: list[float] = []
+        for tick in ticks:
+            inside = low <= math.log10(tick) <= high
+            if inside and (not kept or math.log10(tick / kept[-1]) >= LOG_TICK_PX * per_px):
+                kept.append(tick)
+        return kept
+
+    for multiples in ((1,), (1, 2, 5)):
+        found = fitting(float(f"{m}e{power}") for power in powers for m in multiples)
+        if len(found) >= LEAST_TICKS:
+            return found
+    first, last = 10.0**low, 10.0**high
+    step = 10.0 ** math.floor(math.log10((last - first) / LEAST_TICKS or 1.0))
+    step = next((s for s in (5 * step, 2 * step) if (last - first) / s >= LEAST_TICKS), step)
+    return fitting(
+        n * step for n in range(math.ceil(first / step), math.floor(last / step) + 1) if n
+    )
 
 
 def short(value: float, spacing: float, largest: float) -> str:

@@ -19,7 +19,7 @@ from studio.runs.state import RunState
 from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
 from ui.canvas.status import status_of
-from ui.monitor.axes import XAxis
+from ui.monitor.axes import XAxis, YAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
@@ -234,6 +234,27 @@ def test_log_scale_time_axis_and_smoothing(
     raw = panel.loss.points("loss")[1]
     panel.tools.slider.setValue(0)
     qtbot.waitUntil(lambda: np.array_equal(panel.loss.points("loss_smooth")[1], raw))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "height", "shown"),
+    [
+        (0.4, 3.0, 200, ["0.5", "1", "2"]),
+        (0.4, 3.0, 70, ["0.5", "1", "2"]),
+        (1e-5, 2.0, 300, ["1e-05", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        (1.2, 1.9, 200, ["1.2", "1.4", "1.6", "1.8"]),
+        (2.3, 2.31, 200, ["2.3", "2.302", "2.304", "2.306", "2.308", "2.31"]),
+    ],
+)
+def test_a_log_axis_has_several_ticks(
+    low: float, high: float, height: float, shown: list[str]
+) -> None:
+    axis = YAxis()
+    axis.setLogMode(y=True)
+    edges = np.log10(low) - 1e-9, np.log10(high) + 1e-9
+    ((_, ticks),) = axis.tickValues(*edges, height)
+    assert axis.tickStrings(ticks, 1.0, 1.0) == shown
+    axis.deleteLater()
 
 
 def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState) -> None:
