@@ -10,15 +10,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyqtgraph as pg
+from PySide6.QtGui import QFontMetricsF
 
 from studio.system.number_text import short_duration
 
-TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_S, _MIN, _H = (1, 2, 5, 10, 15, 30), (60, 120, 300, 600, 900, 1800), (3600, 7200, 14_400, 43_200)
+TIME_STEPS_S = (*_S, *_MIN, *_H, 86_400, 172_800, 345_600, 864_000)
 TICKS_AIMED_AT = 6
 LEAST_TICKS = 3
 LOG_TICK_PX = 18  # room for the height of a label
 LOG_LIMIT = 300.0  # of the exponents of floating-point numbers
-TIME_TICK_PX = 88  # room for 12 min 30 s and a gap
+TIME_GAP_PX = 12
 
 
 class XAxis(pg.AxisItem):
@@ -38,11 +40,19 @@ class XAxis(pg.AxisItem):
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
         """Distances between ticks: never below one step, and round times."""
         if self.time:
-            ticks = min(TICKS_AIMED_AT, max(1.0, size / TIME_TICK_PX))
-            aimed = (maxVal - minVal) / ticks
-            return [(next((s for s in TIME_STEPS_S if s >= aimed), TIME_STEPS_S[-1]), 0)]
+            aimed = (maxVal - minVal) / TICKS_AIMED_AT
+            px_per_s = size / max(maxVal - minVal, 1e-9)
+            steps = (s for s in TIME_STEPS_S if s >= aimed and self._has_room(s, maxVal, px_per_s))
+            return [(next(steps, TIME_STEPS_S[-1]), 0)]
         spacing = super().tickSpacing(minVal, maxVal, size)
         return [(s, offset) for s, offset in spacing if s >= 1] or [(1, 0)]
+
+    def _has_room(self, step: int, largest: float, px_per_s: float) -> bool:
+        """Whether the longest of the last labels fits between two ticks."""
+        metrics = QFontMetricsF(self.style["tickFont"] or self.font())
+        last = largest // step * step
+        widest = max(metrics.horizontalAdvance(_time(last - n * step)) for n in range(2))
+        return step * px_per_s >= widest + TIME_GAP_PX
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         """The words at the ticks."""

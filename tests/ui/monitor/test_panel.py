@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QPoint, QPointF, Qt, QTimer
 from PySide6.QtGui import QFontMetricsF, QImage
-from PySide6.QtWidgets import QApplication, QFileDialog
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu
 from pytestqt.qtbot import QtBot
 
 from studio.cli.report import progress_line
@@ -268,10 +269,15 @@ def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState)
 def test_times_have_room_under_a_narrow_plot(qapp: QApplication) -> None:
     axis = XAxis()
     axis.set_time(True)
-    for width in (120, 200, 900):
-        ((spacing, _),) = axis.tickSpacing(0, 175, width)
-        between_px = spacing / 175 * width
-        assert between_px >= QFontMetricsF(qapp.font()).horizontalAdvance("2 min 30 s") + 8
+    metrics = QFontMetricsF(qapp.font())
+    for seconds in (40, 175, 5000, 400_000):
+        for width in (120, 200, 900):
+            ((spacing, _),) = axis.tickSpacing(0, seconds, width)
+            ticks = [n * spacing for n in range(int(seconds // spacing) + 1)]
+            longest = max(axis.tickStrings(ticks[-2:], 1.0, spacing), key=len)
+            assert spacing / seconds * width >= metrics.horizontalAdvance(longest) + 8
+    ((spacing, _),) = axis.tickSpacing(0, 160, 150)
+    assert spacing == 60
     axis.deleteLater()
 
 
@@ -321,6 +327,19 @@ def test_a_low_panel_shows_one_small_plot_at_a_time(
     assert panel.small[0].isVisible()
 
 
+def test_plots_end_before_the_edge(panel: MonitorPanel, state: RunState, qtbot: QtBot) -> None:
+    panel.show_state(state)
+    for height in (460, 230):
+        panel.resize(900, height)
+        qtbot.waitUntil(lambda height=height: panel.height() == height)
+        QApplication.processEvents()
+        for plot in panel.plots:
+            if plot.isVisible():
+                box = plot.view.getViewBox()
+                end = plot.view.mapFromScene(box.sceneBoundingRect().topRight()).x()
+                assert 8 <= plot.width() - end <= 14
+
+
 def test_the_theme_changes_with_the_curves_shown(
     panel: MonitorPanel, state: RunState, qapp: QApplication
 ) -> None:
@@ -329,6 +348,40 @@ def test_the_theme_changes_with_the_curves_shown(
     assert panel.loss.view.backgroundBrush().color() == theme.colors().background
     theme.apply(qapp, "dark")
     assert panel.loss.view.backgroundBrush().color() == theme.colors().background
+
+
+@pytest.mark.parametrize("kind", ["PNG", "SVG", "CSV"])
+def test_a_button_saves_plots(
+    panel: MonitorPanel,
+    state: RunState,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    qtbot: QtBot,
+) -> None:
+    """By mouse and keys: the button, a plot, a format."""
+    panel.show_state(state)
+    path = tmp_path / f"plot.{kind.lower()}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    assert panel.tools.save.isVisible()
+
+    def choose() -> None:
+        menu = QApplication.activePopupWidget()
+        assert isinstance(menu, QMenu)
+        titles = [a.text() for a in menu.actions() if a.text()]
+        assert titles[:2] == ["Loss", "Memory"]
+        assert titles[-1] == "All Plots as PNG…"
+        QTest.keyClick(menu, Qt.Key.Key_Down)
+        QTest.keyClick(menu, Qt.Key.Key_Right)
+        part = QApplication.activePopupWidget()
+        assert isinstance(part, QMenu)
+        action = next(a for a in part.actions() if a.text() == f"{kind}…")
+        QTest.mouseClick(part, Qt.MouseButton.LeftButton, pos=part.actionGeometry(action).center())
+
+    QTimer.singleShot(20, choose)
+    qtbot.mouseClick(panel.tools.save, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(path.exists)
+    check_file(path)
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "loss.png"), (1, "loss.svg"), (2, "loss.csv")])
