@@ -26,6 +26,14 @@ BASIS = {
     "dry run": "by dry run",
     "measured here": "corrected by a probe",
 }
+BASIS_EXPLAINED = {
+    "formula": "By formula: computed from the sizes of the model, the rows and the settings, without "
+    "running anything. A probe measures it on this machine.",
+    "dry run": "By dry run: the training step was traced without computing it, which gives the exact "
+    "sizes of its tensors.",
+    "measured here": "Corrected by a probe: two training steps were measured on this machine, and the "
+    "estimate was adjusted to them.",
+}
 PHASES: Mapping[Phase, str] = {
     "loading": "while loading",
     "training": "during training",
@@ -74,6 +82,11 @@ def basis(found: Estimate) -> str:
     if found.phase == "training" or found.basis == "formula":
         return BASIS[found.basis]
     return f"by formula, the training {BASIS[found.basis]}"
+
+
+def basis_explained(found: Estimate) -> str:
+    """What the words about the source of the peak mean."""
+    return BASIS_EXPLAINED[found.basis]
 
 
 def without_merge(found: Estimate) -> str:

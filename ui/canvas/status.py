@@ -36,11 +36,19 @@ _WORDS = {
     "failed": "Failed",
     "stopped": "Stopped",
 }
+_EXPLAINED = {
+    "skipped": "Reused: settings and inputs are those of an earlier run, so its result is used.",
+    "hash": "Hash: the files are read to find out whether they have changed since an earlier run.",
+    "tokenize": "Tokenize: the text of the rows is converted to the numbers that the model reads.",
+    "verify": "Verify: the saved result is loaded again and compared with what it was made from.",
+}
+"""State or phase -> what its word means."""
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown."""
+    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown;
+    ``explained`` is the meaning of its word, for the tooltip."""
 
     state: str
     left: str
@@ -49,6 +57,7 @@ class NodeStatus:
     detail_right: str = ""
     fraction: float | None = None
     message: str = ""
+    explained: str = ""
 
     @property
     def lines(self) -> int:
@@ -84,7 +93,16 @@ def status_of(node_state: Any, ended: bool = False) -> NodeStatus | None:
     if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
         left += f" · {duration(seconds)}"
     detail = message if state == "failed" else ""
-    return NodeStatus(state, left, right, detail, message=message if not detail else "")
+    return NodeStatus(
+        state,
+        left,
+        right,
+        detail,
+        "",
+        None,
+        message if not detail else "",
+        _EXPLAINED.get(state, ""),
+    )
 
 
 def _running(node_state: Any, message: str) -> NodeStatus:
@@ -106,6 +124,7 @@ def _running(node_state: Any, message: str) -> NodeStatus:
         f"loss {loss:.3f}" if loss is not None else "",
         fraction,
         message,
+        _EXPLAINED.get(phase, ""),
     )
 
 

@@ -141,6 +141,21 @@ def test_problems_badge_and_tooltip(canvas):
     assert picture(canvas, "data") == before
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (node_state("skipped"), ["Reused", "settings and inputs are those of an earlier run"]),
+        (node_state("running", phase="verify"), ["Verify", "is loaded again and compared"]),
+    ],
+)
+def test_words_of_the_state_are_explained_in_the_tooltip(canvas, state, words):
+    item = canvas.graph_scene.nodes["train"]
+    canvas.set_run_state(run(train=state))
+    tip = tip_at(canvas.graph_scene, item.pos() + QPointF(60, 18))
+    assert all(word in tip for word in words)
+    assert words[1] not in spoken(item)
+
+
 def test_tooltips_of_ports_and_wires(canvas):
     scene = canvas.graph_scene
     port = scene.nodes["merge"].port_point("input", "adapter")
