@@ -23,6 +23,7 @@ from ui.style import keys
 from ui.style.widgets import child_items, row_size, top_items
 
 Row = tuple[str, str]
+_AROUND_PX = 140  # margins, indentation, padding and the scroll bar
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ MOUSE = KeyGroup(
         ("Connect two nodes", "Drag from a port to a port"),
         ("Add a node and connect it", "Drag from a port to empty canvas"),
         ("Move or remove a wire", "Drag from its input"),
-        ("Search for a node to add", "Double-click or right-click empty canvas"),
+        ("Search for a node to add", "Double-click empty canvas"),
         ("Open the menu of a node or wire", "Right-click it"),
     ),
 )
@@ -128,8 +129,10 @@ class ShortcutSheet(QDialog):
         column.addWidget(self._search)
         column.addWidget(self._tree, 1)
         column.addWidget(buttons)
-        side = self.fontMetrics().height()
-        self.resize(side * 38, side * 34)
+        rows = [row for top in top_items(self._tree) for row in child_items(top)]
+        metrics = self.fontMetrics()
+        wide = (max(metrics.horizontalAdvance(row.text(n)) for row in rows) for n in range(2))
+        self.resize(sum(wide) + _AROUND_PX, metrics.height() * 34)
         self._search.setFocus()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

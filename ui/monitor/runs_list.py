@@ -39,7 +39,6 @@ from PySide6.QtWidgets import (
 
 from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.system.disk import what_to_do
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
@@ -311,16 +310,16 @@ class RunsPanel(QWidget):
 
     def delete(self, run: RunFolder) -> None:
         """Delete a run's folder after asking."""
-        question = ChoiceDialog(
-            "Delete run",
-            "Delete this run?",
+        box = QMessageBox(QMessageBox.Icon.Question, "Delete Run", "Delete this run?", parent=self)
+        box.setInformativeText(
             f"This deletes the run {run.id} with its curves, checkpoints and results. Results "
-            "exported to other folders are kept.",
-            (Choice("delete", "Delete"), Choice("cancel", "Cancel", default=True)),
-            "trash-2",
-            self,
+            "exported to other folders are kept."
         )
-        if question.ask() != "delete":
+        wanted = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.exec()
+        box.deleteLater()
+        if box.clickedButton() is not wanted:
             return
         try:
             delete_run(run)

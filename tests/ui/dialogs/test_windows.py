@@ -110,6 +110,12 @@ def test_shortcut_sheet_lists_and_searches(qtbot: Any) -> None:
         "Mouse on a plot",
         "In a form",
     ]
+    tree.expandAll()
+    for top in tops:  # nothing is elided
+        for row in (top.child(i) for i in range(top.childCount())):
+            for column in (0, 1):
+                text = tree.fontMetrics().horizontalAdvance(row.text(column))
+                assert text < tree.columnWidth(column) - 2 * tree.indentation() * (column == 0)
     search = sheet.findChild(QLineEdit, "search")
     for wanted, group in (("run ctrl", 0), ("space", 1), ("alt arrow", 1), ("wheel canvas", 2)):
         search.clear()

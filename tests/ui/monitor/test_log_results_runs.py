@@ -15,7 +15,6 @@ from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
-from ui.dialogs.choice_dialog import ChoiceDialog
 from ui.monitor import plot_menu, words
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
@@ -200,11 +199,11 @@ def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
 def answer_with(name: str) -> None:
     """Click a button of the question that is open; it is labelled as the menu is."""
     dialog = QApplication.activeModalWidget()
-    assert isinstance(dialog, ChoiceDialog)
-    assert {b.text() for b in dialog.findChildren(QPushButton)} == {"Cancel", "Delete"}
-    button = dialog.findChild(QPushButton, name)
-    assert isinstance(button, QPushButton)
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert isinstance(dialog, QMessageBox)
+    buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
+    assert set(buttons) == {"Cancel", "Delete"}
+    assert buttons["Cancel"].isDefault()
+    QTest.mouseClick(buttons[name], Qt.MouseButton.LeftButton)
 
 
 def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
@@ -228,11 +227,11 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
         place = panel.list.visualItemRect(panel.list.item(1)).center()
         qtbot.mouseClick(panel.list.viewport(), Qt.MouseButton.LeftButton, pos=place)
     assert opened.args[0].id == "20261121-100000-starter"
-    for answer, left in (("cancel", 2), ("delete", 1)):
+    for answer, left in (("Cancel", 2), ("Delete", 1)):
         QTimer.singleShot(20, lambda answer=answer: answer_with(answer))
         panel.delete(second)
         assert panel.list.count() == left
-        assert second.path.exists() == (answer == "cancel")
+        assert second.path.exists() == (answer == "Cancel")
 
 
 def test_files_that_cannot_be_written_or_deleted_are_reported(
@@ -243,7 +242,7 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
     monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
     panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
-    QTimer.singleShot(20, lambda: answer_with("delete"))
+    QTimer.singleShot(20, lambda: answer_with("Delete"))
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
     qtbot.addWidget(monitor)
