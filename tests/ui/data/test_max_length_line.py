@@ -12,6 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from studio.preview.report import Histogram
 from studio.training.report.make import histogram
 from tests.ui.data.conftest import OpenSession, chats, show
 from tests.ui.data.rows import report
@@ -93,6 +94,13 @@ def test_labels_are_neither_doubled_nor_crowded(
         assert all(
             place.left() >= 0 and place.right() <= view.histogram.width() for _, place in labels
         )
+
+
+def test_a_last_bin_of_one_length_has_one_label(view: ReportView) -> None:
+    shown = Histogram((0, 10, 20, 21), (4, 3, 1), 64, 0, 0, 20)
+    view.show_report(report(histogram=shown), stale=False, max_length=64)
+    QApplication.processEvents()
+    assert [text for text, _ in view.histogram.labels()] == ["0", "10", "20"]
 
 
 def test_a_max_length_beyond_all_rows_is_not_marked_as_the_longest(view: ReportView) -> None:
