@@ -22,6 +22,7 @@ ON_CPU = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of BOFT, in PEFT
 @pytest.mark.parametrize("name", ON_CPU)
 def test_on_a_cpu(tmp_path: Path, name: str) -> None:
     found = gpu_first.CHECKS[name][0](gpu_first.Bench("cpu", tmp_path))
