@@ -21,6 +21,7 @@ from studio.graph.registry import load_registry
 from studio.preview.client import DataClient
 from studio.runs.token_request import TokenRequest, token_request
 from studio.shown_text import MOST_IN_QUOTES, line
+from studio.system.number_text import time_left
 
 LONG = ("download", "import")
 
@@ -93,12 +94,8 @@ def _share(progress: Mapping[str, Any]) -> str:
     done, total, eta = progress.get("done"), progress.get("total"), progress.get("eta_s")
     if not total or done is None:
         return ""
-    left = f", {_duration(eta)} left" if eta else ""
+    left = f", {time_left(eta)}" if eta else ""
     return f" {100 * min(1.0, done / total):.0f} %{left}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _error(problem: Mapping[str, Any]) -> StudioError:

@@ -20,6 +20,7 @@ from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
+from studio.system.number_text import duration, time_left
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
@@ -124,21 +125,11 @@ def progress_line(node: NodeState, left_s: float | None) -> str:
     share = min(1.0, (node.done or 0.0) / node.total) if node.total else 0.0
     full = round(share * BAR_WIDTH)
     counted = f"{node.done or 0:,.0f}/{node.total:,.0f} {node.unit}" if node.total else ""
-    left = f"{duration(left_s)} left" if left_s is not None else ""
+    left = time_left(left_s) if left_s is not None else ""
     loss = f"loss {node.last_loss:.4f}" if node.last_loss is not None else ""
     bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {100 * share:3.0f} %" if node.total else "..."
     parts = [node.title, node.phase, bar, counted.strip(), loss, left]
     return "  ".join(p for p in parts if p)
-
-
-def duration(seconds: float | None) -> str:
-    """``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    total = max(0, round(seconds or 0))
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    return f"{total // 3600} h {total % 3600 // 60:02d} min"
 
 
 def _figure(value: Any) -> str:
@@ -153,7 +144,7 @@ def _loss_line(state: RunState, event: Event) -> str:
         parts.append(f"{speed:,.0f} tokens/s")
     left = state.time_left_s(event.time)
     if left is not None:
-        parts.append(f"{duration(left)} left")
+        parts.append(time_left(left))
     return "  ".join(parts)
 
 
@@ -167,7 +158,7 @@ def _step_finished(state: RunState, event: Event) -> str:
     return (
         "  unchanged, reused"
         if event.get("cached")
-        else f"  done in {duration(event.get('seconds'))}"
+        else f"  done in {duration(event.get('seconds') or 0)}"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from studio.estimate.graph import MARGIN, Estimate
 from studio.estimate.phases import Phase
 from studio.system.hardware import GIB
-from studio.system.number_text import counted, percent
+from studio.system.number_text import counted, percent, short_duration
 
 PARTS = (
     ("weights", "Weights"),
@@ -26,12 +26,22 @@ BASIS = {
     "dry run": "by dry run",
     "measured here": "corrected by a probe",
 }
+BASIS_EXPLAINED = {
+    "formula": "By formula: computed from the sizes of the model, the rows and the settings, without "
+    "running anything. A probe measures it on this machine.",
+    "dry run": "By dry run: the training step was traced without computing it, which gives the exact "
+    "sizes of its tensors.",
+    "measured here": "Corrected by a probe: two training steps were measured on this machine, and the "
+    "estimate was adjusted to them.",
+}
 PHASES: Mapping[Phase, str] = {
     "loading": "while loading",
     "training": "during training",
     "checking": "while checking the saved weights",
     "merging": "while merging",
 }
+_GRAINS_S = ((60, 1), (600, 10), (3600, 60), (36_000, 600), (172_800, 3600), (864_000, 21_600))
+"""Below how many seconds an estimate is rounded to what."""
 UNKNOWN_TIME = "unknown (run a probe or train once)"
 
 
@@ -74,6 +84,11 @@ def basis(found: Estimate) -> str:
     return f"by formula, the training {BASIS[found.basis]}"
 
 
+def basis_explained(found: Estimate) -> str:
+    """What the words about the source of the peak mean."""
+    return BASIS_EXPLAINED[found.basis]
+
+
 def without_merge(found: Estimate) -> str:
     """What to do if only the merge does not fit."""
     rest = max((peak for phase, peak in found.peaks.items() if phase != "merging"), default=0)
@@ -91,19 +106,17 @@ def parameters(found: Estimate) -> str:
 
 
 def span(seconds: float) -> str:
-    """``40 s``, ``2.5 min``, ``12 min``, ``3.2 h``, ``2.1 days``."""
-    for least, size, word in ((172_800, 86_400, "days"), (7200, 3600, "h"), (100, 60, "min")):
-        if seconds >= least:
-            value = seconds / size
-            return f"{value:.{1 if value < 9.95 else 0}f} {word}"
-    return f"{seconds:.0f} s"
+    """A duration rounded to what an estimate knows: ``40 s``, ``2 min 30 s``, ``12 min``, ``3 h 10
+    min``, ``2 days 06 h``."""
+    grain = next((grain for below, grain in _GRAINS_S if seconds < below), 86_400)
+    return short_duration(round(seconds / grain) * grain)
 
 
 def time_range(low: float, high: float) -> str:
     """``9 to 16 min``, or with both units where they differ."""
-    ends = span(low), span(high)
-    (first, unit), last = ends[0].split(), ends[1].split()[1]
-    return f"{first} to {ends[1]}" if unit == last else f"{ends[0]} to {ends[1]}"
+    (first, *unit), (_, *last) = span(low).split(), span(high).split()
+    same = unit == last and len(unit) == 1
+    return f"{first if same else span(low)} to {span(high)}"
 
 
 def duration(found: Estimate) -> str:

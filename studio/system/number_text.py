@@ -1,6 +1,8 @@
-"""Numbers as text: percentages and large counts, the same in window, terminal and run log.."""
+"""Numbers as text: percentages, large counts and durations, the same in window, terminal and run log."""
 
 from __future__ import annotations
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "days": 86_400}
 
 
 def percent(share: float) -> str:
@@ -16,3 +18,28 @@ def counted(number: int, digits: int = 2) -> str:
             value = number / size
             return f"{value:.{max(0, digits - len(str(int(value))))}f} {letter}"
     return str(number)
+
+
+def duration(seconds: float) -> str:
+    """``9.4 s``, ``42 s``, ``3 min 05 s``, ``1 h 12 min``, ``2 days 05 h``: at most two units."""
+    total = max(0, round(seconds))
+    if total < 10 and total != seconds:
+        return f"{max(0.0, seconds):.1f} s"
+    if total < 60:
+        return f"{total} s"
+    for least, large, small in ((172_800, "days", "h"), (3600, "h", "min"), (60, "min", "s")):
+        if total >= least:
+            first, rest = divmod(total, _SECONDS[large])
+            return f"{first} {large} {rest // _SECONDS[small]:02} {small}"
+    raise AssertionError("the last unit is reached from 60 s")
+
+
+def short_duration(seconds: float) -> str:
+    """A duration without a second unit of zero: ``5 min`` instead of ``5 min 00 s``."""
+    first, _, second = duration(seconds).partition(" 00 ")
+    return first if second else duration(seconds)
+
+
+def time_left(seconds: float) -> str:
+    """``8 s left``, ``3 min 05 s left``; without tenths of a second, which are never that certain."""
+    return "almost done" if seconds < 1 else f"{duration(round(seconds))} left"

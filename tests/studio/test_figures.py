@@ -1,9 +1,9 @@
-"""Shares and counts read alike wherever they stand."""
+"""Shares, counts and times read alike wherever they stand."""
 
 from __future__ import annotations
 
 from studio.system.disk import size_text
-from studio.system.number_text import counted, percent
+from studio.system.number_text import counted, duration, percent, short_duration, time_left
 
 
 def test_shares() -> None:
@@ -36,3 +36,21 @@ def test_sizes() -> None:
     """In binary units, as their names say."""
     sizes = (1000, 1024, 2048 * 1024, 2.4 * 2**30)
     assert [size_text(n) for n in sizes] == ["1000 bytes", "1 KiB", "2 MiB", "2.4 GiB"]
+
+
+def test_times() -> None:
+    """At most two units, from tenths of a second to days."""
+    seconds = (0.34, 9.97, 42, 59.7, 187, 3599.6, 3729, 172_800, 300_000)
+    assert [duration(s) for s in seconds] == [
+        "0.3 s",
+        "10 s",
+        "42 s",
+        "1 min 00 s",
+        "3 min 07 s",
+        "1 h 00 min",
+        "1 h 02 min",
+        "2 days 00 h",
+        "3 days 11 h",
+    ]
+    assert [short_duration(s) for s in (0, 60, 90, 3600)] == ["0 s", "1 min", "1 min 30 s", "1 h"]
+    assert [time_left(s) for s in (0.1, 8.4, 187)] == ["almost done", "8 s left", "3 min 07 s left"]

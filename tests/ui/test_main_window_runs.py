@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from pytestqt.qtbot import QtBot
 
 from studio.graph.project import load_project
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close, runs_of
+from ui.monitor.runs_list import OPEN_AFTER_MS
 from ui.window import closing
 from ui.window.session import Session
 from workers import run_thread
@@ -55,7 +56,7 @@ def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot
     assert window.results.bars.text() == "Exact match: 0 % before, 75 % after"
     assert window.own["run"].isEnabled()
     assert not window.own["resume"].isVisible()
-    chosen = window.runs.chosen()
+    chosen = window.runs.selected()
     assert chosen is not None
     assert chosen.id == runs_of(session)[0].id
 
@@ -109,7 +110,7 @@ def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBo
     session.window.own["run"].trigger()
     qtbot.waitUntil(lambda: session.window.banner.text() != "")
     assert session.window.banner.text() == "Toy: it broke. Set another step."
-    assert "Hint: Set another step." in "\n".join(session.window.log.lines())
+    assert any(text.endswith(" Set another step.") for text in session.window.log.lines())
     qtbot.mouseClick(session.window.banner.button("Show Node"), LEFT)
     assert session.window.canvas.selected_ids() == ("toy",)
 
@@ -139,6 +140,44 @@ def test_an_earlier_run_is_opened_with_its_curves(make_session: MakeSession, qtb
     qtbot.waitUntil(lambda: points(again) == 12)
     assert again.runs.phase == "idle"
     assert again.window.results.bars.text() == "Exact match: 0 % before, 75 % after"
+
+
+def test_the_selected_run_is_the_one_that_is_shown(make_session: MakeSession, qtbot: QtBot) -> None:
+    """By mouse and by keyboard; a right click only opens the menu."""
+    session = make_session(toys.toy_graph(steps=4))
+    for count in (1, 2):
+        session.window.own["run"].trigger()
+        qtbot.waitUntil(lambda count=count: len(runs_of(session)) == count)
+        wait_for(session, qtbot, "idle")
+        session.document.edit(toys.toy_graph(steps=9), "longer")
+    panel = session.window.runs
+    panel.refresh()
+    session.window.docks["runs"].show()
+    session.window.docks["runs"].raise_()
+    qtbot.waitUntil(panel.list.isVisible)
+
+    def is_shown(row: int, steps: int) -> bool:
+        run = panel.list.item(row).data(Qt.ItemDataRole.UserRole)
+        shown, marked = session.runs.shown, panel.selected()
+        same = shown is not None and marked is not None and shown.folder.id == marked.id == run.id
+        return same and points(session) == steps
+
+    def place(row: int) -> QPoint:
+        return panel.list.visualItemRect(panel.list.item(row)).center()
+
+    view = panel.list.viewport()
+    qtbot.waitUntil(lambda: is_shown(0, 9))
+    qtbot.mouseClick(view, LEFT, pos=place(1))
+    qtbot.waitUntil(lambda: is_shown(1, 4))
+    qtbot.keyClick(panel.list, Qt.Key.Key_Up)
+    qtbot.waitUntil(lambda: is_shown(0, 9))
+    qtbot.mouseClick(view, LEFT, Qt.KeyboardModifier.ControlModifier, pos=place(0))
+    qtbot.mousePress(view, Qt.MouseButton.RightButton, pos=place(1))
+    qtbot.mouseRelease(view, Qt.MouseButton.RightButton, pos=place(1))
+    qtbot.wait(2 * OPEN_AFTER_MS)
+    assert is_shown(0, 9)
+    panel.deleted.emit(runs_of(session)[0])
+    assert panel.selected() is None
 
 
 def test_a_long_earlier_run_is_opened_at_once(

@@ -28,6 +28,8 @@ from ui.canvas import layout
 from ui.canvas.content import Side, content_of
 from ui.canvas.dropping import held_at_header
 from ui.canvas.fuzzy import ranked
+from ui.canvas.palette import CATEGORIES
+from ui.canvas.wire_item import DraftWire
 from ui.canvas.wire_rules import End, matching_ports
 from ui.style import icons, theme
 
@@ -54,19 +56,24 @@ class Finder(QObject):
         self._view = view
         self._at = QPointF()
         self._end: End | None = None
+        self._draft: DraftWire | None = None
         self.popup = SearchPopup(view)
         self.popup.chosen.connect(self._add)
+        self.popup.closed.connect(self._remove_draft)
 
     def open(self, at: QPointF) -> None:
         """Offer every type; the chosen one is added at ``at`` (viewport pixels)."""
         self._end = None
         self._show(at, self._view.registry.nodes.values(), "")
 
-    def open_for_wire(self, end: End, at: QPointF) -> None:
-        """Offer the types that a loose wire from ``end`` could go to."""
+    def open_for_wire(self, end: End, at: QPointF, draft: DraftWire | None = None) -> None:
+        """Offer the types that a loose wire from ``end`` could go to; ``draft`` remains visible
+        until one is chosen."""
         start = self._start(end)
         types = self._view.registry.nodes.values()
         fitting = [t for t in types if matching_ports(start, end, t)]
+        if start is not None:
+            fitting.sort(key=lambda t: _distance(start, end, t))
         port = self._view.graph_scene.nodes[end.node].content.port(end.side, end.port)
         name = port.title if port else end.port
         out = end.side == "output"
@@ -74,7 +81,15 @@ class Finder(QObject):
             self._view.message.emit(f"No node {'accepts' if out else 'provides'} “{name}”.")
             return
         self._end = end
+        if draft is not None:
+            self._draft = draft
+            self._view.graph_scene.addItem(draft)
         self._show(at, fitting, f"Connect {name} to" if out else f"Connect {name} from")
+
+    def _remove_draft(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None and draft.scene() is self._view.graph_scene:
+            self._view.graph_scene.removeItem(draft)
 
     def _start(self, end: End) -> NodeType[Settings] | None:
         return self._view.registry.node_type(self._view.document.graph.node(end.node).type)
@@ -100,6 +115,20 @@ class Finder(QObject):
         ports = matching_ports(self._start(end), end, self._view.registry.nodes[type_id])
         content = content_of(Node("new", type_id), self._view.registry)
         return layout.port_point(content, side, ports[0])
+
+
+def _distance(
+    start: NodeType[Settings], end: End, other: NodeType[Settings]
+) -> tuple[bool, int, bool]:
+    """How far a node type is from being the usual one at a wire: the neighbour in the data flow
+    first, with the type that the input is mainly for; another node of the same type last."""
+    flow = {category: place for place, category in enumerate(CATEGORIES)}
+    steps = abs(flow.get(other.category, len(flow)) - flow.get(start.category, len(flow)))
+    name = matching_ports(start, end, other)[0]
+    ends = (start.output(end.port), other.input(name))
+    out, into = ends if end.side == "output" else (other.output(name), start.input(end.port))
+    side_use = out is not None and into is not None and out.type != into.type
+    return other is start, steps, side_use
 
 
 class SearchPopup(QFrame):

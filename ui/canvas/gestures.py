@@ -283,7 +283,7 @@ class DragWire(Gesture):
 
     def release(self, at: QPointF, modifiers: Modifiers) -> None:
         """Connect, move or remove the wire, or ask which node to add."""
-        target, reason, moving = self._target, self._reason, self._moving
+        target, reason, moving, draft = self._target, self._reason, self._moving, self._draft
         self._tidy()
         if not self.started:
             return
@@ -296,7 +296,7 @@ class DragWire(Gesture):
             self.view.editor.delete((), (moving,))
             self.view.message.emit("Wire removed.")
         elif moving is None and not self._on_node:
-            self.view.finder.open_for_wire(self._fixed, at)
+            self.view.finder.open_for_wire(self._fixed, at, draft)
 
     def _connect(self, wire: Wire) -> None:
         if wire == self._moving:

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from studio.system.number_text import duration, time_left
+
 ICONS = {
     "waiting": "circle-dashed",
     "running": "loader",
@@ -34,11 +36,19 @@ _WORDS = {
     "failed": "Failed",
     "stopped": "Stopped",
 }
+_EXPLAINED = {
+    "skipped": "Reused: settings and inputs are those of an earlier run, so its result is used.",
+    "hash": "Hash: the files are read to find out whether they have changed since an earlier run.",
+    "tokenize": "Tokenize: the text of the rows is converted to the numbers that the model reads.",
+    "verify": "Verify: the saved result is loaded again and compared with what it was made from.",
+}
+"""State or phase -> what its word means."""
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown."""
+    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown;
+    ``explained`` is the meaning of its word, for the tooltip."""
 
     state: str
     left: str
@@ -47,6 +57,7 @@ class NodeStatus:
     detail_right: str = ""
     fraction: float | None = None
     message: str = ""
+    explained: str = ""
 
     @property
     def lines(self) -> int:
@@ -82,7 +93,16 @@ def status_of(node_state: Any, ended: bool = False) -> NodeStatus | None:
     if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
         left += f" · {duration(seconds)}"
     detail = message if state == "failed" else ""
-    return NodeStatus(state, left, right, detail, message=message if not detail else "")
+    return NodeStatus(
+        state,
+        left,
+        right,
+        detail,
+        "",
+        None,
+        message if not detail else "",
+        _EXPLAINED.get(state, ""),
+    )
 
 
 def _running(node_state: Any, message: str) -> NodeStatus:
@@ -95,7 +115,7 @@ def _running(node_state: Any, message: str) -> NodeStatus:
     left = phase[:1].upper() + phase[1:] if phase else "Starting"
     right = f"{math.floor(fraction * 100)} %" if fraction is not None else ""
     if eta_s is not None and (fraction is None or fraction < 1.0):
-        right += f"{' · ' if right else ''}{duration(eta_s)} left"
+        right += f"{' · ' if right else ''}{time_left(eta_s)}"
     return NodeStatus(
         "running",
         left,
@@ -104,6 +124,7 @@ def _running(node_state: Any, message: str) -> NodeStatus:
         f"loss {loss:.3f}" if loss is not None else "",
         fraction,
         message,
+        _EXPLAINED.get(phase, ""),
     )
 
 
@@ -118,13 +139,3 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def duration(seconds: float) -> str:
-    """A length of time in at most two units: ``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    total = max(0, round(seconds))
-    if total < 60:
-        return f"{seconds:.1f} s" if seconds < 10 and total != seconds else f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    return f"{total // 3600} h {total % 3600 // 60:02d} min"

@@ -55,7 +55,7 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
         verdict = ": does not fit" if item.note_warns else ""
         parts.append(f"Memory {item.note}{verdict}")
     if item.status is not None:
-        parts.append(item.status.sentence())
+        parts += [item.status.sentence(), item.status.explained]
     return "\n".join(p for p in parts + problems if p)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
@@ -31,7 +32,7 @@ from ui.style import theme
 _LEAST_PX = 3.0
 _HEIGHT_PX = 150
 _PAD_PX = 6.0
-_LABEL_GAP_PX = 8.0
+_LABEL_GAP_PX = 14.0
 _LEAST_BAR_PX = 2.0
 _GRAB_PX = 7.0
 _SETTLE_MS = 700
@@ -254,36 +255,61 @@ class LengthHistogram(QWidget):
             painter.fillRect(place, QBrush(QColor(look.danger), Qt.BrushStyle.BDiagPattern))
 
     def _paint_axis(self, painter: QPainter) -> None:
-        look, area, edges = theme.colors(), self._area(), self._shown.edges
+        look, area = theme.colors(), self._area()
         painter.setPen(look.border_strong)
         painter.drawLine(area.bottomLeft(), area.bottomRight())
         painter.setPen(look.text_muted)
-        metrics = QFontMetricsF(self.font())
-        width, free = area.width() / max(1, len(edges) - 1), area.left() - 100.0
-        last = str(edges[-1] - 1)
-        end = area.right() - metrics.horizontalAdvance(last)
-        for index, edge in enumerate(edges[:-1]):
-            text, left = str(edge), area.left() + index * width
+        for text, place in self.labels():
+            painter.drawText(place, Qt.AlignmentFlag.AlignCenter, text)
+
+    def labels(self) -> list[tuple[str, QRectF]]:
+        """The labels of the axis and their places: where bins begin, and the longest row at the end.
+        Bins of one length have it below their middle. Labels without room are omitted."""
+        area, edges, metrics = self._area(), self._shown.edges, QFontMetricsF(self.font())
+        width, top = area.width() / max(1, len(edges) - 1), area.bottom() + 3
+
+        single = all(after - first == 1 for first, after in pairwise(edges))
+
+        def place(text: str, index: int) -> QRectF:
             wide = metrics.horizontalAdvance(text)
-            if left < free or left + wide + _LABEL_GAP_PX > end:
-                continue
-            free = left + wide + _LABEL_GAP_PX
-            painter.drawText(QRectF(left, area.bottom() + 3, wide + 2, 40), 0, text)
-        painter.drawText(QRectF(end, area.bottom() + 3, 200, 40), 0, last)
+            left = area.left() + index * width + ((width - wide) / 2 if single else 0.0)
+            return QRectF(max(0.0, min(left, area.right() - wide)), top, wide, metrics.height())
+
+        last = str(edges[-1] - 1)
+        end = place(last, len(edges) - (2 if single else 1))
+        shown: list[tuple[str, QRectF]] = []
+        for index, edge in enumerate(edges[:-1]):
+            label = place(str(edge), index)
+            free = shown[-1][1].right() + _LABEL_GAP_PX if shown else 0.0
+            fits = label.left() >= free and label.right() + _LABEL_GAP_PX <= end.left()
+            if fits and str(edge) != last:
+                shown.append((str(edge), label))
+        return [*shown, (last, end)]
 
     def _paint_line(self, painter: QPainter) -> None:
         look, area, x = theme.colors(), self._area(), self._line_at()
         cuts = self.length < self._shown.longest
-        painter.setPen(QPen(look.danger if cuts else look.text_muted, 2))
+        beyond = self._is_beyond()  # then the line is only at the end of the axis
+        style = Qt.PenStyle.DotLine if beyond else Qt.PenStyle.SolidLine
+        painter.setPen(QPen(look.danger if cuts else look.text_muted, 2, style))
         painter.drawLine(int(x), int(area.top()), int(x), int(area.bottom()))
         if self._shown.lengths:  # it can be grabbed here
             grip = QRectF(x - 3, area.center().y() - 8, 6, 16)
+            painter.setPen(QPen(look.danger if cuts else look.text_muted, 2))
             painter.setBrush(look.accent if self.hasFocus() else look.background)
             painter.drawRoundedRect(grip, 3, 3)
-        words = f"max length {self.length:,}"
+        painter.setPen(look.danger if cuts else look.text_muted)
+        words = self.line_words()
         wide = QFontMetricsF(self.font()).horizontalAdvance(words)
         left = min(max(area.left(), x - wide / 2), area.right() - wide)
         painter.drawText(QRectF(left, 0, wide + 4, area.top()), 0, words)
+
+    def line_words(self) -> str:
+        """The label of the line, with an arrow if the max length is beyond the axis."""
+        return f"max length {self.length:,}{' →' if self._is_beyond() else ''}"
+
+    def _is_beyond(self) -> bool:
+        return self.length >= self._shown.edges[-1]
 
     def event(self, event: QEvent) -> bool:
         """Qt: a tooltip describes a bar."""

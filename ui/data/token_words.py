@@ -9,7 +9,7 @@ from pathlib import Path
 
 from studio.preview.report import KINDS
 from studio.preview.tokens import State, Token, TokenRow
-from studio.system.number_text import percent
+from studio.system.number_text import percent, time_left
 
 STATES: tuple[State, ...] = ("trained", "context", "cut", "padding")
 STATE_WORDS: dict[State, str] = {
@@ -99,10 +99,5 @@ def flag_words(row: TokenRow) -> str:
 
 
 def left_words(seconds: float | None) -> str:
-    """Time left: ``8 s left``."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return "almost done"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s left" if minutes else f"{rest} s left"
+    """``8 s left``, or nothing when it is unknown."""
+    return "" if seconds is None else time_left(seconds)

@@ -1,4 +1,4 @@
-"""All keyboard shortcuts in groups, with a search field. It reads actions and never triggers
+"""All keyboard shortcuts and mouse gestures in groups, with a search field. It reads actions and never triggers
 them."""
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ui.style import keys
 from ui.style.widgets import child_items, row_size, top_items
 
 Row = tuple[str, str]
+_AROUND_PX = 140  # margins, indentation, padding and the scroll bar
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,68 @@ def group_of(title: str, actions: Iterable[QAction]) -> KeyGroup:
     return KeyGroup(title, tuple(rows))
 
 
+_CTRL = keys.command_word()
+_CTRL_TAB = "Meta" if keys.control() == Qt.KeyboardModifier.MetaModifier else "Ctrl"
+CANVAS_KEYS = KeyGroup(
+    "Keys on the canvas",
+    (
+        ("Move the selected nodes by one grid step", "Arrow keys"),
+        ("Move the selected nodes by ten grid steps", "Shift+arrow keys"),
+        ("Select the nearest node in a direction", "Alt+arrow keys"),
+        (
+            "Select the next or previous node",
+            f"{keys.text_of(f'{_CTRL_TAB}+Tab')}  or  {keys.text_of(f'{_CTRL_TAB}+Shift+Tab')}",
+        ),
+        ("Edit the settings of the selected node", "Enter"),
+        ("Pan while the mouse is dragged", "Space"),
+        ("Open the menu of the selected node", keys.text_of("Shift+F10")),
+        ("Cancel a drag, or clear the selection", "Esc"),
+    ),
+)
+MOUSE = KeyGroup(
+    "Mouse on the canvas",
+    (
+        ("Pan", "Drag with the middle button"),
+        ("Zoom at the cursor", "Wheel"),
+        ("Pan or zoom with a touchpad", "Two fingers or pinch"),
+        ("Select a node and show its settings", "Click the node"),
+        ("Add to the selection or remove from it", f"Shift or {_CTRL} and click"),
+        ("Select several nodes", "Drag on empty canvas"),
+        ("Connect two nodes", "Drag from a port to a port"),
+        ("Add a node and connect it", "Drag from a port to empty canvas"),
+        ("Move or remove a wire", "Drag from its input"),
+        ("Search for a node to add", "Double-click empty canvas"),
+        ("Open the menu of a node or wire", "Right-click it"),
+    ),
+)
+PLOT_MOUSE = KeyGroup(
+    "Mouse on a plot",
+    (
+        ("Zoom at the cursor", "Wheel"),
+        ("Pan", "Drag"),
+        ("Reset the view and follow new data", "Double-click"),
+        ("Open the menu", "Right-click"),
+    ),
+)
 FORM_KEYS = KeyGroup(
     "In a form",
     (
         ("Next or previous field", f"Tab  or  {keys.text_of('Shift+Tab')}"),
         ("Change a number by one step", "Up  or  Down"),
         ("Change a number by ten steps", "Page Up  or  Page Down"),
-        ("Help for the field", "F1"),
+        ("Show or hide the help of a field", "F1"),
         ("Open a list", keys.text_of("Alt+Down")),
     ),
 )
 
 
 class ShortcutSheet(QDialog):
-    """Groups of keys. ``actions`` maps a group's title to its actions."""
+    """Groups of keys and gestures. ``actions`` maps a group's title to its actions."""
 
     def __init__(
         self,
         actions: Mapping[str, Sequence[QAction]],
-        extra: Sequence[KeyGroup] = (FORM_KEYS,),
+        extra: Sequence[KeyGroup] = (CANVAS_KEYS, MOUSE, PLOT_MOUSE, FORM_KEYS),
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -85,8 +129,10 @@ class ShortcutSheet(QDialog):
         column.addWidget(self._search)
         column.addWidget(self._tree, 1)
         column.addWidget(buttons)
-        side = self.fontMetrics().height()
-        self.resize(side * 32, side * 34)
+        rows = [row for top in top_items(self._tree) for row in child_items(top)]
+        metrics = self.fontMetrics()
+        wide = (max(metrics.horizontalAdvance(row.text(n)) for row in rows) for n in range(2))
+        self.resize(sum(wide) + _AROUND_PX, metrics.height() * 34)
         self._search.setFocus()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

@@ -1,4 +1,4 @@
-"""Axes of the plots: integer steps, time as 3:07, and short numbers.
+"""Axes of the plots: integer steps, time as 3 min 07 s, and short numbers.
 
 Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. pyqtgraph still draws them.
 """
@@ -6,14 +6,21 @@ Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. pyqtgraph still 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyqtgraph as pg
+from PySide6.QtGui import QFontMetricsF
 
-TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+from studio.system.number_text import short_duration
+
+_S, _MIN, _H = (1, 2, 5, 10, 15, 30), (60, 120, 300, 600, 900, 1800), (3600, 7200, 14_400, 43_200)
+TIME_STEPS_S = (*_S, *_MIN, *_H, 86_400, 172_800, 345_600, 864_000)
 TICKS_AIMED_AT = 6
-TIME_TICK_PX = 56  # room for 12:30 and a gap
+LEAST_TICKS = 3
+LOG_TICK_PX = 18  # room for the height of a label
+LOG_LIMIT = 300.0  # of the exponents of floating-point numbers
+TIME_GAP_PX = 12
 
 
 class XAxis(pg.AxisItem):
@@ -25,7 +32,7 @@ class XAxis(pg.AxisItem):
         self.enableAutoSIPrefix(False)
 
     def set_time(self, on: bool) -> None:
-        """Show seconds as 3:07 (True) or steps (False)."""
+        """Show durations (True) or steps (False)."""
         self.time = on
         self.picture = None
         self.update()
@@ -33,17 +40,25 @@ class XAxis(pg.AxisItem):
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
         """Distances between ticks: never below one step, and round times."""
         if self.time:
-            ticks = min(TICKS_AIMED_AT, max(1.0, size / TIME_TICK_PX))
-            aimed = (maxVal - minVal) / ticks
-            return [(next((s for s in TIME_STEPS_S if s >= aimed), TIME_STEPS_S[-1]), 0)]
+            aimed = (maxVal - minVal) / TICKS_AIMED_AT
+            px_per_s = size / max(maxVal - minVal, 1e-9)
+            steps = (s for s in TIME_STEPS_S if s >= aimed and self._has_room(s, maxVal, px_per_s))
+            return [(next(steps, TIME_STEPS_S[-1]), 0)]
         spacing = super().tickSpacing(minVal, maxVal, size)
         return [(s, offset) for s, offset in spacing if s >= 1] or [(1, 0)]
+
+    def _has_room(self, step: int, largest: float, px_per_s: float) -> bool:
+        """Whether the longest of the last labels fits between two ticks."""
+        metrics = QFontMetricsF(self.style["tickFont"] or self.font())
+        last = largest // step * step
+        widest = max(metrics.horizontalAdvance(_time(last - n * step)) for n in range(2))
+        return step * px_per_s >= widest + TIME_GAP_PX
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         """The words at the ticks."""
         del scale
         if self.time:
-            return [_clock(v) for v in values]
+            return [_time(v) for v in values]
         return [f"{v:.0f}" if abs(v) < 1e5 else f"{v / 1000:g}k" for v in values]
 
 
@@ -58,9 +73,10 @@ class YAxis(pg.AxisItem):
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[Any]:
         """The ticks; also notes how fine they are, so that all get the same digits."""
+        if self.logMode:
+            return [(1.0, [math.log10(tick) for tick in log_ticks(minVal, maxVal, size)])]
         levels: list[Any] = super().tickValues(minVal, maxVal, size)
-        spacings = [level[0] for level in levels if level[0] is not None]  # log levels have none
-        self._finest = float(spacings[min(1, len(spacings) - 1)]) if spacings else 1.0
+        self._finest = float(levels[min(1, len(levels) - 1)][0]) if levels else 1.0
         self._largest = max(abs(minVal), abs(maxVal))
         return levels
 
@@ -73,7 +89,35 @@ class YAxis(pg.AxisItem):
     def logTickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         """Powers of ten as numbers, not as exponents."""
         del scale, spacing
-        return [f"{10.0**v:.3g}" for v in values]
+        return [f"{10.0**v:.6g}" for v in values]
+
+
+def log_ticks(low: float, high: float, size: float) -> list[float]:
+    """The ticks of a logarithmic axis from 10^``low`` to 10^``high`` over ``size`` pixels: powers of
+    ten; if those are few, multiples of them; in a narrow range, equal steps. Why: pyqtgraph labels
+    powers of ten only, of which a range of losses often has one."""
+    low, high = max(low, -LOG_LIMIT), min(high, LOG_LIMIT)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    per_px = (high - low) / max(1.0, size)
+
+    def fitting(ticks: Iterable[float]) -> list[float]:
+        kept: list[float] = []
+        for tick in ticks:
+            inside = low <= math.log10(tick) <= high
+            if inside and (not kept or math.log10(tick / kept[-1]) >= LOG_TICK_PX * per_px):
+                kept.append(tick)
+        return kept
+
+    for multiples in ((1,), (1, 2, 5)):
+        found = fitting(float(f"{m}e{power}") for power in powers for m in multiples)
+        if len(found) >= LEAST_TICKS:
+            return found
+    first, last = 10.0**low, 10.0**high
+    step = 10.0 ** math.floor(math.log10((last - first) / LEAST_TICKS or 1.0))
+    step = next((s for s in (5 * step, 2 * step) if (last - first) / s >= LEAST_TICKS), step)
+    return fitting(
+        n * step for n in range(math.ceil(first / step), math.floor(last / step) + 1) if n
+    )
 
 
 def short(value: float, spacing: float, largest: float) -> str:
@@ -87,9 +131,5 @@ def short(value: float, spacing: float, largest: float) -> str:
     return f"{value:.{max(0, -math.floor(math.log10(spacing) + 1e-9))}f}"
 
 
-def _clock(seconds: float) -> str:
-    rounded = round(abs(seconds))
-    sign = "-" if seconds < 0 else ""
-    hours, rest = divmod(rounded, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{sign}{hours}:{minutes:02}:{left:02}" if hours else f"{sign}{minutes}:{left:02}"
+def _time(seconds: float) -> str:
+    return f"{'-' if seconds < -0.5 else ''}{short_duration(round(abs(seconds)))}"

@@ -96,7 +96,7 @@ class HeaderLine(QWidget):
             "eval_loss": words.number_text(_last(series, "eval_loss")),
             "best": best_words(best) if best else words.MISSING,
             "speed": words.number_text(_last(series, "tokens_per_s"), 3),
-            "left": words.duration(state.time_left_s(time.time())),
+            "left": _left(state),
             "elapsed": words.duration(elapsed(state)),
             "device": state.device or words.MISSING,
         }
@@ -131,6 +131,11 @@ def elapsed(state: RunState, now: float | None = None) -> float | None:
         return None
     end = state.finished or (now if now is not None else time.time())
     return max(0.0, end - state.started)
+
+
+def _left(state: RunState) -> str:
+    seconds = state.time_left_s(time.time())
+    return words.duration(seconds if seconds is None else round(seconds))
 
 
 def _last(series: Series | None, name: str) -> float | None:

@@ -85,7 +85,7 @@ class LogWriter:
         }
 
     def lines(self, event: Event) -> Iterable[LogLine]:
-        """The lines of one event: none, one, or one and its remedy."""
+        """The lines of one event."""
         maker = self._makers.get(event.name)
         return maker(event) if maker else ()
 
@@ -186,9 +186,10 @@ class LogWriter:
     def _step_failed(self, event: Event) -> Iterable[LogLine]:
         title = event.get("title")
         head = f"{title}. " if title and event.get("trace") else ""
-        yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}")
-        if event.get("hint"):
-            yield LogLine(event.time, "error", f"Hint: {event.get('hint')}")
+        hint = (
+            f" {event.get('hint')}" if event.get("hint") else ""
+        )  # found and copied with its error
+        yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}{hint}")
         for row in str(event.get("trace") or "").splitlines():
             yield LogLine(event.time, "detail", f"    {row}")
 

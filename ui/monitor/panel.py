@@ -20,7 +20,7 @@ from ui.monitor.header import HeaderLine
 from ui.monitor.loss_place import LossPlace
 from ui.monitor.marks import NO_MARKS, marks_of
 from ui.monitor.plot import LivePlot
-from ui.monitor.plot_menu import show_menu
+from ui.monitor.plot_menu import fill_save_menu, show_menu
 from ui.monitor.tools import PlotTools
 
 MANY_POINTS = 20_000
@@ -122,6 +122,8 @@ class MonitorPanel(QWidget):
         self.tools.log_changed.connect(self.loss.set_log)
         self.tools.reset_wanted.connect(self.reset_view)
         self.tools.node_changed.connect(self._choose_node)
+        menu = self.tools.save_menu  # filled when it opens: the memory plot changes
+        menu.aboutToShow.connect(lambda: fill_save_menu(menu, self.plots, self))
         for plot in self.plots:
             plot.hovered.connect(self._share_cross)
             plot.menu_wanted.connect(self._menu)

@@ -31,6 +31,7 @@ Y_PADDING = 0.06
 X_PADDING = 0.025  # space for half of a star at the end
 MARKER_PX = 6
 AXIS_WIDTH_PX = 46
+RIGHT_MARGIN_PX = 10  # room for half of the last label
 AXIS_FONT_SHARE = 0.86
 LABEL_FROM_HEIGHT_PX = 210
 REACH_PX = 5
@@ -115,6 +116,7 @@ class LivePlot(QWidget):
         # pyqtgraph's own menu is never shown and has no owner: it would leak.
         item.ctrlMenu.setParent(self.view, item.ctrlMenu.windowFlags())
         item.hideButtons()
+        item.layout.setContentsMargins(0, 0, RIGHT_MARGIN_PX, 0)
         item.setClipToView(True)
         item.showGrid(x=True, y=True, alpha=0.16)
         self.view.disableAutoRange()
@@ -256,7 +258,7 @@ class LivePlot(QWidget):
         self._name_axis()
 
     def _name_axis(self) -> None:
-        name = "time (h:mm:ss)" if self._axis == "time" else "step"
+        name = self._axis
         roomy = self.height() >= LABEL_FROM_HEIGHT_PX
         self.x_axis.setLabel(name if roomy else None)
         self.x_axis.showLabel(roomy)

@@ -1,4 +1,5 @@
-"""The context menu of a plot: reset, log scale, and saving as picture (PNG, SVG) or table (CSV).
+"""The context menu of a plot (reset, log scale), and saving plots as picture (PNG, SVG) or table
+(CSV).
 
 SVG goes through QSvgGenerator because pyqtgraph's own exporter fails on current PySide6. CSV
 contains the full series, not the points downsampled for the screen.
@@ -7,7 +8,8 @@ contains the full series, not the points downsampled for the screen.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,19 @@ def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
     menu.addAction("Save the Data as CSV…", lambda: save(plot, "csv", plot))
     menu.addAction("Save All Plots as PNG…", lambda: save(plot, "png", panel))
     return menu
+
+
+def fill_save_menu(menu: QMenu, plots: Sequence[LivePlot], panel: QWidget) -> None:
+    """The menu of the Save button: each plot in each format, or all plots as one picture."""
+    for part in menu.findChildren(QMenu):
+        part.deleteLater()  # clear() keeps submenus
+    menu.clear()
+    for plot in plots:
+        part = menu.addMenu(plot.spec.title)
+        for kind in ("png", "svg", "csv"):
+            part.addAction(f"{kind.upper()}…", partial(save, plot, kind, plot))
+    menu.addSeparator()
+    menu.addAction("All Plots as PNG…", partial(save, plots[0], "png", panel))
 
 
 def show_menu(plot: LivePlot, panel: QWidget, position: QPoint) -> None:

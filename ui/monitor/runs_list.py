@@ -1,5 +1,6 @@
-"""The list of earlier runs: open their curves, resume, show in folder, delete.
+"""The list of earlier runs: show their curves, resume, show in folder, delete.
 
+The selected run is the one that the panels show: selecting another shows it.
 Summaries are read a few at a time, so that a long list does not block the window. It emits the
 user's choices; only deleting (after confirmation) is done here. A delegate paints the rows, so that
 hundreds of runs need no widgets.
@@ -15,12 +16,13 @@ from PySide6.QtCore import (
     QPersistentModelIndex,
     QPoint,
     QRect,
+    QSignalBlocker,
     QSize,
     Qt,
     QTimer,
     Signal,
 )
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QMouseEvent, QPainter
 from PySide6.QtWidgets import (
     QLabel,
     QListWidget,
@@ -49,6 +51,7 @@ ROW_PADDING_PX = 7
 SMALL_SHARE = 0.9
 Index = QModelIndex | QPersistentModelIndex
 LOOK_EVERY_MS = 3000
+OPEN_AFTER_MS = 150  # arrow keys that pass over runs do not open each of them
 SLICE = 8
 MAX_SHOWN = 300
 EMPTY_TEXT = "No runs yet.\nAll runs are listed here with their curves and results."
@@ -117,7 +120,7 @@ def status_color(status: str) -> QColor:
 
 
 def details(summary: RunSummary) -> str:
-    """``Today 14:03 · 3:07 · loss 0.412``."""
+    """``Today 14:03 · 3 min 07 s · loss 0.412``."""
     parts = [words.day_and_time(summary.started)]
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
@@ -139,6 +142,15 @@ def _small(font: QFont) -> QFont:
     return made
 
 
+class _List(QListWidget):
+    """A list in which a right click opens the menu of a run without selecting it."""
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Qt: only the other buttons select."""
+        if event.button() != Qt.MouseButton.RightButton:
+            super().mousePressEvent(event)
+
+
 class RunsPanel(QWidget):
     """Runs of one folder, newest first."""
 
@@ -152,13 +164,14 @@ class RunsPanel(QWidget):
         self._waiting: list[RunFolder] = []
         self._seen: dict[str, tuple[int, int]] = {}
         self._shown_id = ""
-        self.list = QListWidget(self)
+        self.list = _List(self)
         self.list.setItemDelegate(RunRow(self.list))
         self.list.setUniformItemSizes(True)
         self.list.setAccessibleName("Earlier runs")
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.list.customContextMenuRequested.connect(self._menu)
-        self.list.itemActivated.connect(self._open)
+        self.list.itemSelectionChanged.connect(self._selected)
+        self.list.itemActivated.connect(self._open_selected)
         empty = QLabel(EMPTY_TEXT, self)
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         empty.setWordWrap(True)
@@ -174,12 +187,14 @@ class RunsPanel(QWidget):
         self._look.timeout.connect(self.refresh)
         self._slice = QTimer(self, singleShot=True, interval=0)
         self._slice.timeout.connect(self._read_some)
+        self._open_soon = QTimer(self, singleShot=True, interval=OPEN_AFTER_MS)
+        self._open_soon.timeout.connect(self._open_selected)
 
     def set_runs_dir(self, runs_dir: Path) -> None:
         """List another folder."""
         self._runs_dir = runs_dir
         self._seen.clear()
-        self.list.clear()
+        self._rebuild([])
         self.refresh()
 
     def refresh(self) -> None:
@@ -203,18 +218,14 @@ class RunsPanel(QWidget):
         known = {
             self._id(i): self.list.item(i).data(SUMMARY_ROLE) for i in range(self.list.count())
         }
-        chosen = self.chosen()
-        mark = chosen.id if chosen is not None and chosen.id in known else ""
-        if self._shown_id not in known:
-            mark = self._shown_id or mark
-        self.list.clear()
-        for run in runs:
-            item = QListWidgetItem(run.id)
-            item.setData(Qt.ItemDataRole.UserRole, run)
-            item.setData(SUMMARY_ROLE, known.get(run.id))
-            self.list.addItem(item)
-            if run.id == mark:
-                self.list.setCurrentItem(item)
+        with QSignalBlocker(self.list):
+            self.list.clear()
+            for run in runs:
+                item = QListWidgetItem(run.id)
+                item.setData(Qt.ItemDataRole.UserRole, run)
+                item.setData(SUMMARY_ROLE, known.get(run.id))
+                self.list.addItem(item)
+        self._select_shown()
 
     def _read_some(self) -> None:
         now, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]
@@ -246,20 +257,33 @@ class RunsPanel(QWidget):
         return found if isinstance(found, RunSummary) else None
 
     def choose(self, run_id: str) -> None:
-        """Mark the run that the panels show, even if it is listed only later."""
+        """Select the run that the panels show, even if it is listed only later; none if empty."""
         self._shown_id = run_id
-        item = self._item(run_id)
-        if item is not None:
-            self.list.setCurrentItem(item)
+        self._open_soon.stop()
+        self._select_shown()
 
-    def chosen(self) -> RunFolder | None:
-        """The chosen run."""
-        item = self.list.currentItem()
-        run = item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+    def _select_shown(self) -> None:
+        with QSignalBlocker(self.list):
+            item = self._item(self._shown_id)
+            self.list.setCurrentItem(item) if item is not None else self.list.setCurrentRow(-1)
+
+    def selected(self) -> RunFolder | None:
+        """The selected run."""
+        items = self.list.selectedItems()
+        run = items[0].data(Qt.ItemDataRole.UserRole) if items else None
         return run if isinstance(run, RunFolder) else None
 
-    def _open(self, item: QListWidgetItem) -> None:
-        self.open_wanted.emit(item.data(Qt.ItemDataRole.UserRole))
+    def _selected(self) -> None:
+        if self.selected() is None:
+            self._select_shown()  # Ctrl and a click would leave the shown run unselected
+        else:
+            self._open_soon.start()
+
+    def _open_selected(self) -> None:
+        self._open_soon.stop()
+        run = self.selected()
+        if run is not None and run.id != self._shown_id:
+            self.open_wanted.emit(run)
 
     def menu_for(self, run: RunFolder) -> QMenu:
         """The context menu of a run."""
@@ -286,15 +310,16 @@ class RunsPanel(QWidget):
 
     def delete(self, run: RunFolder) -> None:
         """Delete a run's folder after asking."""
-        answer = QMessageBox.question(
-            self,
-            "Delete this run?",
-            f"This deletes the run {run.id} with its curves, checkpoints and results.\nResults "
-            "exported to other folders are kept.",
-            QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Discard,
-            QMessageBox.StandardButton.Cancel,
+        box = QMessageBox(QMessageBox.Icon.Question, "Delete Run", "Delete this run?", parent=self)
+        box.setInformativeText(
+            f"This deletes the run {run.id} with its curves, checkpoints and results. Results "
+            "exported to other folders are kept."
         )
-        if answer != QMessageBox.StandardButton.Discard:
+        wanted = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.exec()
+        box.deleteLater()
+        if box.clickedButton() is not wanted:
             return
         try:
             delete_run(run)

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.samples import Sample
+from studio.system.number_text import duration
 from ui.monitor.sample_table import right
 from ui.style import icons
 from ui.style.widgets import IconButton, MutedLabel
@@ -87,7 +88,7 @@ class SampleReader(QWidget):
 def facts_of(sample: Sample) -> str:
     """Facts about an answer in one line."""
     count = "1 token" if sample.tokens == 1 else f"{sample.tokens} tokens"
-    facts = [count, f"{sample.seconds:.2g} s"]
+    facts = [count, duration(sample.seconds)]
     if sample.cut:
         facts.append("truncated at the maximum number of new tokens")
     judged = {True: "matches", False: "does not match", None: ""}[right(sample)]

@@ -1,12 +1,12 @@
-"""The controls above the curves: smoothing, axis, log scale, reset, training.
+"""The controls above the curves: smoothing, axis, log scale, reset, saving, training.
 
 They only emit the user's choices.
 """
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButton, QWidget
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMenu, QSlider, QToolButton, QWidget
 
 from ui.style import icons
 
@@ -27,7 +27,7 @@ class PlotTools(QWidget):
         super().__init__(parent)
         self._row = layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
+        layout.setSpacing(4)
         self._room = 1 << 14
         self.nodes = QComboBox(self)
         self.nodes.setAccessibleName("Training to show")
@@ -47,6 +47,11 @@ class PlotTools(QWidget):
         self.reset = self._button("", "Reset the view and follow new data (double-click)")
         icons.put(self.reset, "maximize")
         self.reset.clicked.connect(self.reset_wanted)
+        self.save = self._button("", "Save plots as PNG, SVG or CSV")
+        icons.put(self.save, "download")
+        self.save_menu = QMenu(self.save)
+        self.save.setMenu(self.save_menu)
+        self.save.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._caption = QLabel("Smoothing", self)
         self._caption.setForegroundRole(self._caption.palette().ColorRole.PlaceholderText)
         for part in (
@@ -57,10 +62,12 @@ class PlotTools(QWidget):
             self.axis,
             self.log,
             self.reset,
+            self.save,
         ):
             layout.addWidget(part)
         self._by_importance: tuple[tuple[QWidget, ...], ...] = (
             (self.reset,),
+            (self.save,),
             (self.axis,),
             (self.slider,),
             (self.log,),
@@ -72,7 +79,7 @@ class PlotTools(QWidget):
         slider = QSlider(Qt.Orientation.Horizontal, self)
         slider.setRange(0, 99)
         slider.setValue(round(DEFAULT_SMOOTHING * 100))
-        slider.setFixedWidth(90)
+        slider.setFixedWidth(60)
         slider.setToolTip("Smoothing of the loss curve; 0 disables it")
         slider.setAccessibleName("Smoothing")
         slider.valueChanged.connect(self._slid)
@@ -87,6 +94,10 @@ class PlotTools(QWidget):
         button.setAutoRaise(True)
         return button
 
+    def minimumSizeHint(self) -> QSize:
+        """Qt: the controls that have no room are hidden, so that they never keep a window wide."""
+        return QSize(0, super().minimumSizeHint().height())
+
     def set_room(self, room: int) -> None:
         """Show the controls that fit into ``room`` pixels, the most important first. A choice of
         trainings is always shown, if necessary narrow."""
@@ -98,7 +109,8 @@ class PlotTools(QWidget):
             room -= min(self.nodes.sizeHint().width(), self.nodes.maximumWidth()) + spacing
         for parts in self._by_importance:
             for part in parts:
-                room -= max(part.sizeHint().width(), part.minimumWidth()) + spacing
+                wide = max(part.sizeHint().width(), part.minimumWidth())
+                room -= min(wide, part.maximumWidth()) + spacing
             for part in parts:
                 part.setVisible(room >= 0)
 

@@ -10,6 +10,8 @@ import math
 import time
 from datetime import date
 
+from studio.system import number_text as numbers
+
 STATUS_WORDS = {
     "preparing": "Preparing…",
     "waiting": "Waiting",
@@ -59,15 +61,10 @@ def kind_words(kind: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``42 s``, ``3:07``, ``1:02:09``; a dash when unknown."""
+    """A duration as everywhere in the program; a dash when unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return MISSING
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    rounded = round(seconds)
-    hours, rest = divmod(rounded, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+    return numbers.duration(seconds)
 
 
 def size(count: float | None) -> str:

@@ -18,13 +18,21 @@ from PySide6.QtWidgets import (
 )
 
 from studio.estimate.graph import Estimate
-from studio.estimate.words import duration, facts, gib, headline, time_parts
+from studio.estimate.words import basis_explained, duration, facts, gib, headline, time_parts
 from ui.inspector.section import Section
 from ui.style import icons, theme
 from ui.style.widgets import MutedLabel, TextLabel, clear, tab_order
 from ui.training.memory_bar import MemoryBar, color, shares
 
 _SWATCH_PX = 10
+PROBE_TIP = (
+    "A probe trains two steps in the background and measures their memory and time on this machine, "
+    "so that the estimate becomes more exact. It changes neither the project nor the model."
+)
+
+
+def _wrapped(tip: str) -> str:
+    return f"<p>{tip}</p>"  # Qt wraps rich text only
 
 
 class Swatch(QWidget):
@@ -95,8 +103,9 @@ class EstimateStrip(QFrame):
             return
         self._shown = found
         self.words.setText(headline(found))
+        self.words.setToolTip(_wrapped(basis_explained(found)) if found.peak is not None else "")
         self.time.setText(f"Time: {duration(found)}.")
-        self.time.setToolTip(time_parts(found))
+        self.time.setToolTip(time_parts(found) or _wrapped(PROBE_TIP))
         self.dropped.setText(found.dropped)
         self.bar.setVisible(found.parts is not None)
         self.bar.show_estimate(found)
@@ -112,7 +121,7 @@ class EstimateStrip(QFrame):
         self.probe.setText("Cancel Probe" if title else "Probe")
         self.probe.setEnabled(bool(title) or may)
         self.probe.setToolTip(
-            "Train two steps in the background to calibrate the estimate for this machine"
+            _wrapped(PROBE_TIP)
             if may or title
             else "Not available during a run: both would need the memory"
         )

@@ -90,7 +90,13 @@ SPECS = (
         ("Ctrl+Shift+L",),
         "Switch between the dark and the light theme",
     ),
-    Spec("shortcuts", "Keyboard Shortcuts", "keyboard", ("?", "F1"), "Show all keyboard shortcuts"),
+    Spec(
+        "shortcuts",
+        "Keyboard Shortcuts",
+        "keyboard",
+        ("?", "Ctrl+/"),
+        "Show all keyboard shortcuts and mouse gestures",
+    ),
     Spec("about", "About LoRA Studio", "info", (), "Version and license"),
 )
 

@@ -54,8 +54,7 @@ class RunDisplay(QObject):
         window.results.show_state(state)
         window.insight.show_state(state)
         window.samples.show_state(state)
-        if shown is not None:
-            window.runs.choose(shown.folder.id)
+        window.runs.choose(shown.folder.id if shown is not None else "")
         self.look_at_project()
 
     def look_at_project(self) -> None:

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 from studio.errors import Problem, counted
 from studio.runs.state import RunState
 from studio.shown_text import line
+from studio.system.number_text import time_left
 from ui.style import icons
 from ui.style.widgets import plain_tip
 
@@ -37,6 +38,7 @@ class StatusStrip(QStatusBar):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizeGripEnabled(False)
+        self.setContentsMargins(0, 0, 6, 0)
         self.problems = QToolButton(self)
         self.problems.setAutoRaise(True)
         self.problems.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -95,7 +97,7 @@ class StatusStrip(QStatusBar):
         left = state.time_left_s(time.time()) if state and phase == "running" else None
         self.left.setVisible(left is not None)
         if left is not None:
-            self.left.setText(f"{_rough(left)} left")
+            self.left.setText(time_left(left))
         self._run_device = state.device if state else ""
         self._show_device()
 
@@ -132,11 +134,3 @@ class StatusStrip(QStatusBar):
         """Qt: stop reading while hidden."""
         super().hideEvent(event)
         self._timer.stop()
-
-
-def _rough(seconds: float) -> str:
-    """The remaining time, rounded to about two digits."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

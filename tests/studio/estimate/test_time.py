@@ -230,10 +230,11 @@ def test_evaluations_are_counted_as_a_run_makes_them() -> None:
     ("seconds", "words"),
     [
         (40.0, "about 40 s (32 to 50 s), from your run of 21 Nov"),
-        (110.0, "about 1.8 min (88 s to 2.3 min), from your run of 21 Nov"),
-        (720.0, "about 12 min (9.6 to 15 min), from your run of 21 Nov"),
-        (10_000.0, "about 2.8 h (2.2 to 3.5 h), from your run of 21 Nov"),
-        (400_000.0, "about 4.6 days (3.7 to 5.8 days), from your run of 21 Nov"),
+        (110.0, "about 1 min 50 s (1 min 30 s to 2 min 20 s), from your run of 21 Nov"),
+        (720.0, "about 12 min (9 min 40 s to 15 min), from your run of 21 Nov"),
+        (900.0, "about 15 min (12 to 19 min), from your run of 21 Nov"),
+        (10_000.0, "about 2 h 50 min (2 h 10 min to 3 h 30 min), from your run of 21 Nov"),
+        (400_000.0, "about 4 days 18 h (3 days 18 h to 5 days 18 h), from your run of 21 Nov"),
     ],
 )
 def test_it_is_said_in_plain_words(seconds: float, words: str) -> None:

@@ -15,7 +15,7 @@ from studio.graph.graph import Graph
 from tests.timing import cpu_limit
 from tests.ui.canvas.hands import port, starter
 from ui.canvas import shapes, text
-from ui.canvas.status import ICONS, ROLES, duration, status_of
+from ui.canvas.status import ICONS, ROLES, status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
 from ui.style import theme
 
@@ -83,14 +83,6 @@ def test_every_state_has_glyph_colour_and_words():
     assert len({ICONS[s] for s in ICONS}) == len(ICONS)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0.4 s"), (42, "42 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"), (4320, "1 h 12 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
 @pytest.mark.parametrize("state", ["waiting", "running", "done", "skipped", "failed", "stopped"])
 def test_run_state_changes_the_picture(canvas, state):
     before = picture(canvas, "train")
@@ -147,6 +139,21 @@ def test_problems_badge_and_tooltip(canvas):
     assert picture(canvas, "data") not in (before, with_error)
     canvas.set_problems([])
     assert picture(canvas, "data") == before
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (node_state("skipped"), ["Reused", "settings and inputs are those of an earlier run"]),
+        (node_state("running", phase="verify"), ["Verify", "is loaded again and compared"]),
+    ],
+)
+def test_words_of_the_state_are_explained_in_the_tooltip(canvas, state, words):
+    item = canvas.graph_scene.nodes["train"]
+    canvas.set_run_state(run(train=state))
+    tip = tip_at(canvas.graph_scene, item.pos() + QPointF(60, 18))
+    assert all(word in tip for word in words)
+    assert words[1] not in spoken(item)
 
 
 def test_tooltips_of_ports_and_wires(canvas):

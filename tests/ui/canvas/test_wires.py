@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
 
 from studio.graph import edits
@@ -24,6 +25,7 @@ from tests.ui.canvas.hands import (
     wires,
     without,
 )
+from ui.canvas.wire_item import DraftWire
 from ui.canvas.wire_rules import End, acceptable, wire_between
 
 FREE = QPoint(700, 620)
@@ -191,6 +193,43 @@ def test_loose_wire_from_an_input_offers_sources(make_canvas):
     QTest.keyClicks(view.finder.popup.line, "base")
     QTest.keyClick(view.finder.popup.line, Qt.Key.Key_Return)
     assert "base_model.model > export.model" in wires(view)
+
+
+@pytest.mark.parametrize(
+    ("end", "side", "offered"),
+    [
+        ("train.model", "input", ["lora", "base_model", "merge", "train"]),
+        ("lora.model", "input", ["base_model", "train", "merge"]),
+        ("export.model", "input", ["merge", "resize", "train", "base_model"]),
+        ("base.model", "output", ["lora", "train", "evaluate", "export"]),
+        ("train.adapter", "output", ["merge", "resize", "evaluate", "export"]),
+    ],
+)
+def test_nodes_are_offered_in_the_order_of_the_data_flow(make_canvas, end, side, offered):
+    """LoRA before the base model alone, which is full fine-tuning."""
+    view = make_canvas(without(end) if side == "input" else starter())
+    drag(view, port(view, end, side), FREE)
+    assert view.finder.popup.shown() == offered
+
+
+def test_the_loose_wire_is_visible_while_its_menu_is_open(canvas):
+    start = port(canvas, "lora.model", "output")
+    middle = (start + FREE) / 2
+
+    def around() -> QImage:
+        return canvas.viewport().grab(QRect(middle - QPoint(60, 60), QSize(120, 120))).toImage()
+
+    plain = around()
+    for last in (Qt.Key.Key_Escape, Qt.Key.Key_Return):
+        drag(canvas, start, FREE)
+        assert canvas.finder.popup.isVisible()
+        drawn = around()
+        assert drawn != plain
+        QTest.keyClick(canvas.finder.popup.line, last)
+        assert not any(isinstance(item, DraftWire) for item in canvas.graph_scene.items())
+        if last == Qt.Key.Key_Escape:
+            assert around() == plain
+    assert "lora.model > train2.model" in wires(canvas)
 
 
 def test_escape_closes_the_menu_without_a_node(canvas):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from studio.preview.report import Histogram
 from studio.training.report.make import histogram
 from tests.ui.data.conftest import OpenSession, chats, show
 from tests.ui.data.rows import report
@@ -63,6 +65,50 @@ def test_dragging_counts_the_rows_that_would_be_cut_and_letting_go_sets_it_once(
     QTest.mouseRelease(chart, LEFT)
     assert chosen == [shorter]
     assert abs(chart._line_at() - Scale(chart.shown.edges, 6, chart.width() - 12).x_of(shorter)) < 1
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most", "wanted"),
+    [
+        ([43, 44, 45], 512, ["43", "44", "45"]),
+        ([7], 64, ["7"]),
+        ([*range(10, 200), 900], 128, None),
+        ([*range(30, 9000, 7)], 8192, None),
+    ],
+)
+def test_labels_are_neither_doubled_nor_crowded(
+    view: ReportView, lengths: list[int], most: int, wanted: list[str] | None
+) -> None:
+    shown = histogram(np.array(lengths, dtype=np.int64), most, 0, 0)
+    for width in (260, 420, 900):
+        view.resize(width, 900)
+        view.show_report(report(histogram=shown), stale=False, max_length=most)
+        QApplication.processEvents()
+        labels = view.histogram.labels()
+        texts = [text for text, _ in labels]
+        assert texts == wanted if wanted else len(texts) >= 2
+        assert len(set(texts)) == len(texts)
+        assert texts[-1] == str(lengths[-1])
+        for (_, first), (_, after) in pairwise(labels):
+            assert after.left() - first.right() >= 12
+        assert all(
+            place.left() >= 0 and place.right() <= view.histogram.width() for _, place in labels
+        )
+
+
+def test_a_last_bin_of_one_length_has_one_label(view: ReportView) -> None:
+    shown = Histogram((0, 10, 20, 21), (4, 3, 1), 64, 0, 0, 20)
+    view.show_report(report(histogram=shown), stale=False, max_length=64)
+    QApplication.processEvents()
+    assert [text for text, _ in view.histogram.labels()] == ["0", "10", "20"]
+
+
+def test_a_max_length_beyond_all_rows_is_not_marked_as_the_longest(view: ReportView) -> None:
+    shown = histogram(np.array([43, 44, 45], dtype=np.int64), 512, 0, 0)
+    view.show_report(report(histogram=shown), stale=False, max_length=512)
+    assert view.histogram.line_words() == "max length 512 →"
+    view.show_report(report(histogram=shown), stale=False, max_length=45)
+    assert view.histogram.line_words() == "max length 45"
 
 
 def test_a_click_beside_the_line_and_one_that_moves_nothing_change_nothing(

@@ -103,7 +103,25 @@ def test_shortcut_sheet_lists_and_searches(qtbot: Any) -> None:
     sheet.show()
     tree = sheet.findChild(QTreeWidget, "keys")
     tops = [tree.topLevelItem(i) for i in range(tree.topLevelItemCount())]
-    assert [t.text(0) for t in tops] == ["Window", "In a form"]
-    QTest.keyClicks(sheet.findChild(QLineEdit, "search"), "run ctrl")
-    assert not tops[0].isHidden()
-    assert tops[1].isHidden()
+    assert [t.text(0) for t in tops] == [
+        "Window",
+        "Keys on the canvas",
+        "Mouse on the canvas",
+        "Mouse on a plot",
+        "In a form",
+    ]
+    tree.expandAll()
+    for top in tops:  # nothing is elided
+        for row in (top.child(i) for i in range(top.childCount())):
+            for column in (0, 1):
+                text = tree.fontMetrics().horizontalAdvance(row.text(column))
+                assert text < tree.columnWidth(column) - 2 * tree.indentation() * (column == 0)
+    search = sheet.findChild(QLineEdit, "search")
+    for wanted, group in (("run ctrl", 0), ("space", 1), ("alt arrow", 1), ("wheel canvas", 2)):
+        search.clear()
+        QTest.keyClicks(search, wanted)
+        assert [top.isHidden() for top in tops].index(False) == group, wanted
+    for wanted in ("ctrl+tab", "arrow keys", "drag", "double-click"):
+        search.clear()
+        QTest.keyClicks(search, wanted)
+        assert not all(top.isHidden() for top in tops), wanted

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.events import Event
@@ -60,7 +61,7 @@ def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> 
     assert "Train: checkpoint saved at step 20." in text
     assert "Evaluate: exact match 0 % before and 86 % after fine-tuning." in text
     assert f"Adapter saved: {tmp_path / 'adapter'}" in text
-    assert text.endswith("Run completed after 2:37.")
+    assert text.endswith("Run completed after 2 min 37 s.")
 
 
 def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None:
@@ -88,8 +89,13 @@ def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None
 
 def test_a_failure_comes_with_its_remedy(log: LogPanel) -> None:
     log.add_events([FAILED])
-    assert log.lines()[0].endswith("Error: Dataset: rows.jsonl is not there.")
-    assert log.lines()[1].endswith("Hint: Choose another file.")
+    error = "Error: Dataset: rows.jsonl is not there. Choose another file."
+    assert log.lines()[0].endswith(error)
+    log.level.setCurrentIndex(3)
+    for wanted in ("rows.jsonl", "another file"):
+        log.search.clear()
+        QTest.keyClicks(log.search, wanted)
+        assert [line.split("  ", 1)[1] for line in log.lines()] == [error]
 
 
 def test_the_log_is_filtered_searched_and_copied(
@@ -97,7 +103,7 @@ def test_the_log_is_filtered_searched_and_copied(
 ) -> None:
     log.add_events([*fake_run.whole_run(tmp_path), FAILED])
     log.level.setCurrentIndex(3)
-    assert len(log.lines()) == 2
+    assert len(log.lines()) == 1
     log.level.setCurrentIndex(0)
     qtbot.keyClicks(log.search, "checkpoint")
     assert len(log.lines()) == 10
@@ -190,7 +196,17 @@ def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     assert panel.artifacts.tree.topLevelItem(0).text(0) == "Merged model (reused)"
 
 
-def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def answer_with(name: str) -> None:
+    """Click a button of the question that is open; it is labelled as the menu is."""
+    dialog = QApplication.activeModalWidget()
+    assert isinstance(dialog, QMessageBox)
+    buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
+    assert set(buttons) == {"Cancel", "Delete"}
+    assert buttons["Cancel"].isDefault()
+    QTest.mouseClick(buttons[name], Qt.MouseButton.LeftButton)
+
+
+def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
     events = fake_run.whole_run(tmp_path)
     run_on_disk(tmp_path, "20261121-100000-starter", events)
     run_on_disk(tmp_path, "20261122-100000-starter", events[:200])
@@ -208,13 +224,14 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.Monk
     assert enabled["Resume"]
     assert not {a.text(): a.isEnabled() for a in panel.menu_for(second).actions()}["Resume"]
     with qtbot.waitSignal(panel.open_wanted) as opened:
-        panel.list.itemActivated.emit(panel.list.item(1))
+        place = panel.list.visualItemRect(panel.list.item(1)).center()
+        qtbot.mouseClick(panel.list.viewport(), Qt.MouseButton.LeftButton, pos=place)
     assert opened.args[0].id == "20261121-100000-starter"
-    discard = QMessageBox.StandardButton.Discard
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
-    panel.delete(second)
-    assert not second.path.exists()
-    assert panel.list.count() == 1
+    for answer, left in (("Cancel", 2), ("Delete", 1)):
+        QTimer.singleShot(20, lambda answer=answer: answer_with(answer))
+        panel.delete(second)
+        assert panel.list.count() == left
+        assert second.path.exists() == (answer == "Cancel")
 
 
 def test_files_that_cannot_be_written_or_deleted_are_reported(
@@ -223,10 +240,9 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
     """With what to do, and without the notation of Python."""
     said: list[str] = []
     monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
-    discard = QMessageBox.StandardButton.Discard
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
     panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
+    QTimer.singleShot(20, lambda: answer_with("Delete"))
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
     qtbot.addWidget(monitor)
@@ -240,7 +256,7 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (0.34, "0.3 s"), (42, "42 s"), (187, "3:07"), (3729, "1:02:09")],
+    [(None, "–"), (float("nan"), "–"), (-1.0, "–"), (187, "3 min 07 s")],
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert words.duration(seconds) == text

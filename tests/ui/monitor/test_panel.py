@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QPoint, QPointF, Qt, QTimer
 from PySide6.QtGui import QFontMetricsF, QImage
-from PySide6.QtWidgets import QApplication, QFileDialog
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu
 from pytestqt.qtbot import QtBot
 
+from studio.cli.report import progress_line
 from studio.events import Event
 from studio.runs.state import RunState
 from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
-from ui.monitor.axes import XAxis
+from ui.canvas.status import status_of
+from ui.monitor.axes import XAxis, YAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
 from ui.style import theme
+from ui.window.status import StatusStrip
 
 
 def state_of(*events: Event) -> RunState:
@@ -232,6 +237,27 @@ def test_log_scale_time_axis_and_smoothing(
     qtbot.waitUntil(lambda: np.array_equal(panel.loss.points("loss_smooth")[1], raw))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "height", "shown"),
+    [
+        (0.4, 3.0, 200, ["0.5", "1", "2"]),
+        (0.4, 3.0, 70, ["0.5", "1", "2"]),
+        (1e-5, 2.0, 300, ["1e-05", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        (1.2, 1.9, 200, ["1.2", "1.4", "1.6", "1.8"]),
+        (2.3, 2.31, 200, ["2.3", "2.302", "2.304", "2.306", "2.308", "2.31"]),
+    ],
+)
+def test_a_log_axis_has_several_ticks(
+    low: float, high: float, height: float, shown: list[str]
+) -> None:
+    axis = YAxis()
+    axis.setLogMode(y=True)
+    edges = np.log10(low) - 1e-9, np.log10(high) + 1e-9
+    ((_, ticks),) = axis.tickValues(*edges, height)
+    assert axis.tickStrings(ticks, 1.0, 1.0) == shown
+    axis.deleteLater()
+
+
 def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState) -> None:
     values = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
     state.apply(Event("Memory", fake_run.START + 100, "train", values))
@@ -243,11 +269,52 @@ def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState)
 def test_times_have_room_under_a_narrow_plot(qapp: QApplication) -> None:
     axis = XAxis()
     axis.set_time(True)
-    for width in (120, 200, 900):
-        ((spacing, _),) = axis.tickSpacing(0, 175, width)
-        between_px = spacing / 175 * width
-        assert between_px >= QFontMetricsF(qapp.font()).horizontalAdvance("2:30") + 8
+    metrics = QFontMetricsF(qapp.font())
+    for seconds in (40, 175, 5000, 400_000):
+        for width in (120, 200, 900):
+            ((spacing, _),) = axis.tickSpacing(0, seconds, width)
+            ticks = [n * spacing for n in range(int(seconds // spacing) + 1)]
+            longest = max(axis.tickStrings(ticks[-2:], 1.0, spacing), key=len)
+            assert spacing / seconds * width >= metrics.horizontalAdvance(longest) + 8
+    ((spacing, _),) = axis.tickSpacing(0, 160, 150)
+    assert spacing == 60
     axis.deleteLater()
+
+
+def test_the_time_left_reads_the_same_everywhere(
+    panel: MonitorPanel, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
+) -> None:
+    """On the node, above the curves, in the status bar and in the terminal."""
+    events = [*fake_run.beginning(), *fake_run.training_starts(), *fake_run.training(1, 120, 600)]
+    state = state_of(*events)
+    monkeypatch.setattr(time, "time", lambda: events[-1].time)
+    panel.show_state(state)
+    bar = StatusStrip()
+    qtbot.addWidget(bar)
+    bar.show_run("running", state)
+    left = "5 min 36 s"
+    assert panel.header.text_of("left") == left
+    assert bar.left.text() == f"{left} left"
+    node = status_of(state.nodes["train"])
+    assert node is not None
+    assert node.right.endswith(f"· {left} left")
+    assert progress_line(state.nodes["train"], state.time_left_s(time.time())).endswith(
+        f"  {left} left"
+    )
+
+
+def test_the_time_axis_is_labelled_with_durations(panel: MonitorPanel, state: RunState) -> None:
+    panel.show_state(state)
+    panel.tools.axis.setCurrentIndex(1)
+    panel.tools.axis.activated.emit(1)
+    assert panel.loss.x_axis.labelText == "time"
+    assert panel.loss.x_axis.tickStrings([0, 30, 60, 90, 3600], 1.0, 30) == [
+        "0 s",
+        "30 s",
+        "1 min",
+        "1 min 30 s",
+        "1 h",
+    ]
 
 
 def test_a_low_panel_shows_one_small_plot_at_a_time(
@@ -260,6 +327,19 @@ def test_a_low_panel_shows_one_small_plot_at_a_time(
     assert panel.small[0].isVisible()
 
 
+def test_plots_end_before_the_edge(panel: MonitorPanel, state: RunState, qtbot: QtBot) -> None:
+    panel.show_state(state)
+    for height in (460, 230):
+        panel.resize(900, height)
+        qtbot.waitUntil(lambda height=height: panel.height() == height)
+        QApplication.processEvents()
+        for plot in panel.plots:
+            if plot.isVisible():
+                box = plot.view.getViewBox()
+                end = plot.view.mapFromScene(box.sceneBoundingRect().topRight()).x()
+                assert 8 <= plot.width() - end <= 14
+
+
 def test_the_theme_changes_with_the_curves_shown(
     panel: MonitorPanel, state: RunState, qapp: QApplication
 ) -> None:
@@ -268,6 +348,40 @@ def test_the_theme_changes_with_the_curves_shown(
     assert panel.loss.view.backgroundBrush().color() == theme.colors().background
     theme.apply(qapp, "dark")
     assert panel.loss.view.backgroundBrush().color() == theme.colors().background
+
+
+@pytest.mark.parametrize("kind", ["PNG", "SVG", "CSV"])
+def test_a_button_saves_plots(
+    panel: MonitorPanel,
+    state: RunState,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    qtbot: QtBot,
+) -> None:
+    """By mouse and keys: the button, a plot, a format."""
+    panel.show_state(state)
+    path = tmp_path / f"plot.{kind.lower()}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    assert panel.tools.save.isVisible()
+
+    def choose() -> None:
+        menu = QApplication.activePopupWidget()
+        assert isinstance(menu, QMenu)
+        titles = [a.text() for a in menu.actions() if a.text()]
+        assert titles[:2] == ["Loss", "Memory"]
+        assert titles[-1] == "All Plots as PNG…"
+        QTest.keyClick(menu, Qt.Key.Key_Down)
+        QTest.keyClick(menu, Qt.Key.Key_Right)
+        part = QApplication.activePopupWidget()
+        assert isinstance(part, QMenu)
+        action = next(a for a in part.actions() if a.text() == f"{kind}…")
+        QTest.mouseClick(part, Qt.MouseButton.LeftButton, pos=part.actionGeometry(action).center())
+
+    QTimer.singleShot(20, choose)
+    qtbot.mouseClick(panel.tools.save, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(path.exists)
+    check_file(path)
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "loss.png"), (1, "loss.svg"), (2, "loss.csv")])

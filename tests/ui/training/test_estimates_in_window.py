@@ -86,6 +86,8 @@ def test_the_estimate_is_on_the_node_and_in_the_inspector(session: Session, qtbo
     shown = strip(session)
     assert shown.words.text().startswith("It fits: about ")
     assert "by formula" in shown.words.text()
+    assert "without running anything" in shown.words.toolTip()
+    assert "trains two steps" in shown.probe.toolTip()
     assert not shown.fit.isVisible()
     item = session.window.canvas.graph_scene.nodes["train"]
     assert item.note == short(found)
@@ -107,6 +109,7 @@ def test_the_time_is_told_from_an_earlier_run_once_there_is_one(
     """Without one it says what to do; a run that has ended is found by itself."""
     shown = strip(session)
     assert shown.time.text() == "Time: unknown (run a probe or train once)."
+    assert "trains two steps" in shown.time.toolTip()
     monkeypatch.setattr(earlier, "machine_key", lambda name: "cpu / cpu / 2")
     monkeypatch.setattr(earlier, "planned_threads", lambda leave_core: 1)
     write_run(session)
