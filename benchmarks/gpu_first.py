@@ -560,11 +560,11 @@ def run_all(names: list[str], device: str, budget_s: float) -> int:
     for name in names:
         _, limit, on_cpu = CHECKS[name]
         left = budget_s - (time.monotonic() - started)
-        if device == "cpu" and not on_cpu:
-            print(json.dumps({"check": name, "ok": None, "skipped": "needs a GPU"}), flush=True)
-            continue
-        if left < 10:
-            print(json.dumps({"check": name, "ok": None, "skipped": "no time left"}), flush=True)
+        skipped = (
+            "needs a GPU" if device == "cpu" and not on_cpu else "no time left" if left < 10 else ""
+        )
+        if skipped:
+            print(json.dumps({"check": name, "ok": None, "skipped": skipped}), flush=True)
             continue
         began = time.monotonic()
         found = _in_a_process(name, device, min(limit, left))

@@ -162,7 +162,7 @@ def _libc_problem(host: Host) -> str | None:
 def _macos() -> tuple[int, ...]:
     if sys.platform != "darwin":
         return ()
-    try:  # an old Python is told 10.16 instead
+    try:  # platform.mac_ver() returns 10.16 in a Python that was built for an old SDK
         text = subprocess.run(
             ["sw_vers", "-productVersion"],
             capture_output=True,

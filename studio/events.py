@@ -27,7 +27,7 @@ EVENTS: dict[str, str] = {
     "Memory": "node, the same memory fields as Metric (GiB), once a second in every phase",
     "TrainResumed": "node, step: metrics after this step are void and will come again",
     "CheckpointSaved": "node, step, path, reason: cadence|stop|save|end|best (weights only, with "
-    "eval_loss)|finite (the step before a loss that is no number)",
+    "eval_loss)|finite (the step before a loss that is not a number)",
     "EarlyStopped": "node, step, steps, reason (a sentence), best_step (or null), best_eval_loss",
     "Sample": "node, step, index, prompt, text, tokens, seconds, expected (of a validation row), cut (bool)",
     "MemoryRecovered": "node, step (that is done again), batch_size, accumulation, checkpointing (bool), attempt",

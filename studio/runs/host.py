@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder = RunFolder(options.folder.resolve())
     if not folder.path.is_dir():
-        parser.error(f"there is no folder {folder.path}")
+        parser.error(f"{folder.path} does not exist")
     control = Control()
     reader = CommandReader(
         folder.commands_path,

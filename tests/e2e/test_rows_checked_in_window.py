@@ -58,7 +58,7 @@ def settled(session: Session) -> bool:
 
 
 def of_rows(session: Session) -> list[Problem]:
-    """The problems of the rows; that no training uses them is none of these."""
+    """The problems of the rows, without the warning that no training uses them."""
     return [p for p in session.problems.problems if p.code != "unused_node"]
 
 

@@ -58,7 +58,7 @@ def test_a_starter_is_known_before_it_is_fetched(tmp_path: Path) -> None:
 
 
 def test_what_is_not_here_has_no_facts(tmp_path: Path) -> None:
-    """No guess about a hub model that was never fetched, or about a folder that is no model."""
+    """No guess about a hub model that was never fetched, or about a folder that does not contain a model."""
     (tmp_path / "empty").mkdir()
     assert model_facts("someone/never-fetched", tmp_path) is None
     assert folder_facts(tmp_path / "empty") is None

@@ -1,4 +1,4 @@
-"""What the window offers when a run meets trouble: memory that ran out, a loss that is no number."""
+"""What the window offers when memory runs out or a loss is not a number."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class ToySettings(Settings):
     delay_s: float = setting(0.01, "Delay", "Time for a step.", unit="s", ge=0.0)
     fail_at: int = setting(0, "Fail at", "Fail at this step; 0 never.", ge=0)
     recover_at: int = setting(0, "Recover at", "Say that memory ran out here; 0 never.", ge=0)
-    nan_at: int = setting(0, "NaN at", "Fail here with a loss that is no number; 0 never.", ge=0)
+    nan_at: int = setting(0, "NaN at", "Fail here with a loss that is not a number; 0 never.", ge=0)
     source: str = setting("", "File", "A file.", widget="file")
 
 
@@ -48,7 +48,7 @@ def run(context, inputs, settings):
             if step == settings.nan_at:
                 rows = [{"file": "/data/talk.jsonl", "line": 7, "text": "odd row"}]
                 context.emit("NonFinite", step=step, what="loss", value="nan", rows=rows, kept=0)
-                raise StudioError("Toy: the loss is no number.", hint="Look at the rows.")
+                raise StudioError("Toy: the loss is not a number.", hint="Look at the rows.")
             if step == settings.recover_at:
                 context.emit("MemoryRecovered", step=step, batch_size=2, accumulation=4, attempt=1,
                              most=3)

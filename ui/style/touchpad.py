@@ -1,7 +1,7 @@
 """Tells a touchpad from a wheel, and its scrolling in pixels.
 
 macOS and Wayland report touchpads with pixels and phases, X11 with the device. Windows reports neither, and
-one message per axis: there a touchpad is recognized by turns that are no fractions of a notch, and a
+one message per axis: there a touchpad is recognized by turns that are not fractions of a notch, and a
 diagonal scroll alternates between both axes. Therefore the device is kept while the scrolling lasts.
 """
 

@@ -1,4 +1,4 @@
-"""Odd terminals and moments: early Ctrl+C, narrow encodings, file names that are no UTF-8."""
+"""Odd terminals and moments: early Ctrl+C, narrow encodings, file names that are not UTF-8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A computer does not go to sleep by itself while a run is going; where that cannot be had, it is said.
+"""Automatic sleep is prevented while a run is going; if that is not possible, the run says so.
 
-The desktop is a real message bus with a session manager made here. For Windows and macOS wakepy is told that it
-runs there, and finds a function or a program made here.
+The desktop is a real message bus with a simulated session manager. For Windows and macOS, the platform that wakepy
+detects is set by the test, and the system's function or program is simulated.
 """
 
 from __future__ import annotations

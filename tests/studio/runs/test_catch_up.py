@@ -105,7 +105,7 @@ def _changed(change: Callable[[dict[str, Any]], None], at: Sequence[int]) -> lis
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "a loss that is no number": lambda d: d.update(loss="nan"),
+    "a loss that is not a number": lambda d: d.update(loss="nan"),
     "an infinite loss": lambda d: d.update(loss="inf"),
     "no loss": lambda d: d.pop("loss"),
     "no learning rate": lambda d: d.pop("learning_rate"),
@@ -125,7 +125,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "no node": lambda d: d.pop("node"),
     "a node that is a number": lambda d: d.update(node=3),
     "an unknown field": lambda d: d.update(new={"x": 1}),
-    "a reading that is no number": lambda d: d.update(vram_device_gib="x"),
+    "a reading that is not a number": lambda d: d.update(vram_device_gib="x"),
     "an evaluation as well": lambda d: d.update(eval_loss=0.5),
     "another event": lambda d: d.update(event="Soon"),
     "a new total": lambda d: d.update(steps=20_000),

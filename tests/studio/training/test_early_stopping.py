@@ -242,7 +242,7 @@ def test_best_weights_that_are_gone_are_told(
 
 
 def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:
-    """The best is the lowest all the same; a loss that is no number is never a fall."""
+    """The best is the lowest all the same; a loss that is not a number is never an improvement."""
     metrics = Metrics()
     losses = [5.0, 4.95, 4.9, 4.7, float("nan")]
     best = [metrics.record_evaluation(i, loss, 0.2) for i, loss in enumerate(losses)]

@@ -36,7 +36,7 @@ GIB = 2**30
 
 @pytest.mark.usefixtures("quiet_transformers")
 def test_the_positions_of_opt_are_those_of_its_config(tmp_path: Path) -> None:
-    """Its table has two rows more, which are no positions."""
+    """Its table has two more rows, which are not positions."""
     sizes = {"hidden_size": 16, "ffn_dim": 32, "word_embed_proj_dim": 16}
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2}
     values = {"vocab_size": VOCABULARY, "max_position_embeddings": 48, **sizes, **layers}

@@ -1,4 +1,4 @@
-"""“Repeatable on a GPU”, with a simulated GPU: what torch is told, and what it may refuse."""
+"""“Repeatable on a GPU”, with a simulated GPU: torch's settings during a training, and the errors that it may raise."""
 
 from __future__ import annotations
 
