@@ -19,11 +19,24 @@ FOLDER = Path(__file__).resolve().parents[1] / "assets" / "templates" / "data"
 
 # ---------------------------------------------------------------- messages to a shop, and their topic
 
-PRODUCTS = (
-    "desk lamp, rain jacket, coffee grinder, backpack, wireless mouse, garden hose, "
-    "water kettle, yoga mat, bookshelf, bicycle light, frying pan, office chair, "
-    "winter boots, bluetooth speaker, tent, picture frame"
-).split(", ")
+PRODUCTS = [
+    "desk lamp",
+    "rain jacket",
+    "coffee grinder",
+    "backpack",
+    "wireless mouse",
+    "garden hose",
+    "water kettle",
+    "yoga mat",
+    "bookshelf",
+    "bicycle light",
+    "frying pan",
+    "office chair",
+    "winter boots",
+    "bluetooth speaker",
+    "tent",
+    "picture frame",
+]
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "last week", "two weeks ago")
 
 TICKETS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -133,14 +146,34 @@ def tickets(rng: random.Random, test: bool, each: int) -> list[dict[str, str]]:
 
 # ---------------------------------------------------------------- orders by e-mail, and their JSON
 
-NAMES = (
-    "Ada Berg, Tom Okafor, Lena Schulz, Marco Rossi, Priya Nair, Jonas Lind, Sofia Costa, "
-    "Omar Haddad, Emily Clark, Yuki Mori, Pavel Novak, Chloe Martin, Sam Reid, Ines Prado"
-).split(", ")
-GOODS = (
-    "sourdough loaves, rye rolls, apple tarts, cinnamon buns, oat cookies, baguettes, "
-    "cheese sticks, plum cakes, pretzels, lemon muffins"
-).split(", ")
+NAMES = [
+    "Ada Berg",
+    "Tom Okafor",
+    "Lena Schulz",
+    "Marco Rossi",
+    "Priya Nair",
+    "Jonas Lind",
+    "Sofia Costa",
+    "Omar Haddad",
+    "Emily Clark",
+    "Yuki Mori",
+    "Pavel Novak",
+    "Chloe Martin",
+    "Sam Reid",
+    "Ines Prado",
+]
+GOODS = [
+    "sourdough loaves",
+    "rye rolls",
+    "apple tarts",
+    "cinnamon buns",
+    "oat cookies",
+    "baguettes",
+    "cheese sticks",
+    "plum cakes",
+    "pretzels",
+    "lemon muffins",
+]
 WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 ORDERS = (
     (
@@ -185,47 +218,58 @@ ANSWER_END = "Ride safe, Ana"
 TONE = (
     (
         "how often should I oil my chain?",
-        "Every 150 km is plenty, and after each ride in the rain. Wipe it dry first, one drop per link, wipe again.",
+        "Every 150 km is plenty, and after each ride in the rain. Wipe it dry first, one drop "
+        "per link, wipe again.",
     ),
     (
         "what tyre pressure do I need for a city bike?",
-        "Start at 4 bar and press with your thumb. It should give just a little. Add half a bar if you carry shopping.",
+        "Start at 4 bar and press with your thumb. It should give just a little. Add half a bar "
+        "if you carry shopping.",
     ),
     (
         "my brakes squeak. What can I do?",
-        "Nine times out of ten it is dirt. Clean the rims with warm water and a drop of soap. Still loud? Bring it by.",
+        "Nine times out of ten it is dirt. Clean the rims with warm water and a drop of soap. "
+        "Still loud? Bring it by.",
     ),
     (
         "can you fix a flat tyre today?",
-        "Yes, come before five and you ride home on it. It takes us twenty minutes. Coffee is on the house.",
+        "Yes, come before five and you ride home on it. It takes us twenty minutes. Coffee is on "
+        "the house.",
     ),
     (
         "do you sell used bikes?",
-        "We do, about ten at a time. All checked, all with a year of warranty. Have a look on Saturday, that is when new ones come in.",
+        "We do, about ten at a time. All checked, all with a year of warranty. Have a look on "
+        "Saturday, that is when new ones come in.",
     ),
     (
         "which lock should I buy?",
-        "Take a folding lock and spend a tenth of what your bike cost. Always lock the frame. Wheels walk away, frames should not.",
+        "Take a folding lock and spend a tenth of what your bike cost. Always lock the frame. "
+        "Wheels walk away, frames should not.",
     ),
     (
         "how do I set my saddle height?",
-        "Sit down and put your heel on the pedal. Your leg should be straight. Then your knees will thank you.",
+        "Sit down and put your heel on the pedal. Your leg should be straight. Then your knees "
+        "will thank you.",
     ),
     (
         "when is the best time for a service?",
-        "Late winter, before everyone else remembers. You wait two days instead of two weeks. Just give us a call.",
+        "Late winter, before everyone else remembers. You wait two days instead of two weeks. "
+        "Just give us a call.",
     ),
     (
         "my gears jump. Is that expensive?",
-        "Mostly it is a cable that has stretched. That is ten minutes and a small tip for the coffee jar. Let me look at it first.",
+        "Mostly it is a cable that has stretched. That is ten minutes and a small tip for the "
+        "coffee jar. Let me look at it first.",
     ),
     (
         "can I ride my e-bike in the rain?",
-        "You can, it is built for that. Just keep the hose away from the motor. Dry the plug before you charge.",
+        "You can, it is built for that. Just keep the hose away from the motor. Dry the plug "
+        "before you charge.",
     ),
     (
         "how long does an e-bike battery last?",
-        "Five years if you treat it kindly. Keep it between a fifth and four fifths, and never leave it in the frost.",
+        "Five years if you treat it kindly. Keep it between a fifth and four fifths, and never "
+        "leave it in the frost.",
     ),
     (
         "do you repair children's bikes?",
@@ -233,51 +277,63 @@ TONE = (
     ),
     (
         "what size of frame do I need?",
-        "Stand over the bar. You want two fingers of room. Better still, try three sizes here and trust your back.",
+        "Stand over the bar. You want two fingers of room. Better still, try three sizes here "
+        "and trust your back.",
     ),
     (
         "is it worth repairing my old bike?",
-        "If the frame is straight, nearly always. I make a list with prices and you pick. No hard feelings if you say no.",
+        "If the frame is straight, nearly always. I make a list with prices and you pick. No "
+        "hard feelings if you say no.",
     ),
     (
         "do I need a helmet?",
-        "I wear mine every day. Try a few on, the right one disappears on your head. Replace it after any fall.",
+        "I wear mine every day. Try a few on, the right one disappears on your head. Replace it "
+        "after any fall.",
     ),
     (
         "can you pick up my bike from home?",
-        "We can, on Tuesdays and Thursdays. Send me your street and a time. The trip is free within the town.",
+        "We can, on Tuesdays and Thursdays. Send me your street and a time. The trip is free "
+        "within the town.",
     ),
     (
         "how do I clean my bike?",
-        "Warm water, a soft brush, and ten quiet minutes. Leave the pressure washer in the garage. Oil the chain after.",
+        "Warm water, a soft brush, and ten quiet minutes. Leave the pressure washer in the "
+        "garage. Oil the chain after.",
     ),
     (
         "what should I carry on a long tour?",
-        "A tube, two levers, a small pump and something sweet. The rest is luxury. Ask for our packing card.",
+        "A tube, two levers, a small pump and something sweet. The rest is luxury. Ask for our "
+        "packing card.",
     ),
     (
         "do you rent out cargo bikes?",
-        "We have two, by the hour or by the day. Book before the weekend, they are popular. A short lesson comes with it.",
+        "We have two, by the hour or by the day. Book before the weekend, they are popular. A "
+        "short lesson comes with it.",
     ),
     (
         "my lights keep failing. Why?",
-        "Look at the plug behind the lamp, it likes to rust. Clean it and push it back in. If that does not help, I have spares.",
+        "Look at the plug behind the lamp, it likes to rust. Clean it and push it back in. If "
+        "that does not help, I have spares.",
     ),
     (
         "can I bring parts that I bought online?",
-        "You can, and I will fit them. I only ask you to check the size first. A photo saves us both a trip.",
+        "You can, and I will fit them. I only ask you to check the size first. A photo saves us "
+        "both a trip.",
     ),
     (
         "how do I keep my bike over winter?",
-        "Dry, clean and with full tyres. Hang it up if you can. Take the battery inside, it feels the cold too.",
+        "Dry, clean and with full tyres. Hang it up if you can. Take the battery inside, it "
+        "feels the cold too.",
     ),
     (
         "which pump do you recommend?",
-        "A floor pump with a gauge, nothing fancy. It lasts twenty years. Ours by the door is free to use.",
+        "A floor pump with a gauge, nothing fancy. It lasts twenty years. Ours by the door is "
+        "free to use.",
     ),
     (
         "do you take old bikes in exchange?",
-        "Yes, if it still rolls we find it a new home. Bring it along and we agree on a price. It is quick.",
+        "Yes, if it still rolls we find it a new home. Bring it along and we agree on a price. "
+        "It is quick.",
     ),
 )
 
@@ -314,16 +370,24 @@ FERRIES = (
     ("Jackdaw", "North Quay", "Noss", 16, 90, 1984, "brown", "Geir Foss", "10:20", 55),
 )
 FERRY_RULES = (
-    "Before each departure the deck officer counts the passengers twice and writes both numbers into the log. If they differ, the ferry waits.",
-    "Cars are loaded from the middle outwards. Lorries stand over the keel. Nobody stays in a car during the crossing.",
-    "A ferry does not sail when the wind at the harbour mast is above 18 metres per second for ten minutes. The captain alone decides when it sails again.",
-    "Bicycles travel free of charge and are tied to the rail on the left side. Electric bicycles are switched off.",
+    "Before each departure the deck officer counts the passengers twice and writes both numbers "
+    "into the log. If they differ, the ferry waits.",
+    "Cars are loaded from the middle outwards. Lorries stand over the keel. Nobody stays in a "
+    "car during the crossing.",
+    "A ferry does not sail when the wind at the harbour mast is above 18 metres per second for "
+    "ten minutes. The captain alone decides when it sails again.",
+    "Bicycles travel free of charge and are tied to the rail on the left side. Electric bicycles "
+    "are switched off.",
     "Dogs are welcome on the open deck and in the rear saloon. They are kept on a lead.",
-    "Life jackets lie under every second seat. Those for children hang beside the door of the saloon.",
-    "Lost things are kept for four weeks in the office on the quay, and are then given to the seamen's home.",
+    "Life jackets lie under every second seat. Those for children hang beside the door of the "
+    "saloon.",
+    "Lost things are kept for four weeks in the office on the quay, and are then given to the "
+    "seamen's home.",
     "The kitchen closes ten minutes before arrival. Soup is served all day, fish only on Fridays.",
-    "Tickets are sold on board. A return ticket is valid for three days, and a ticket for ten crossings for a year.",
-    "The engine is inspected every 250 hours. The engineer signs the sheet, and the captain reads it before the next trip.",
+    "Tickets are sold on board. A return ticket is valid for three days, and a ticket for ten "
+    "crossings for a year.",
+    "The engine is inspected every 250 hours. The engineer signs the sheet, and the captain "
+    "reads it before the next trip.",
 )
 FACTS = (
     ("On which route does the {0} sail?", "The {0} sails from {1} to {2}."),
@@ -336,12 +400,18 @@ FACTS = (
     ("How long does a crossing with the {0} take?", "A crossing with the {0} takes {9} minutes."),
 )
 PARAGRAPHS = (
-    "The {0} sails from {1} to {2}. A crossing with the {0} takes {9} minutes. The {0} first departs at {8}.",
-    "The {0} was built in {5}. The {0} is {6}, so that it is seen from far away, and carries {3} cars. The {0} has {4} seats.",
-    "The captain of the {0} is {7}. On mornings with fog {7} asks the harbour of {2} for the view before the {0} leaves {1} at {8}.",
-    "From {1} one reaches {2} with the {0} in {9} minutes. The {0} carries {3} cars and has {4} seats; it was built in {5}.",
-    "A traveller who stands on the quay of {1} looks for a ferry that is {6}: the {0}. Its captain is {7}, and its port of arrival is {2}.",
-    "The log of the {0} is kept by {7}. It begins in {5}, the year in which the {0} was built, and names {1} and {2} as its ports.",
+    "The {0} sails from {1} to {2}. A crossing with the {0} takes {9} minutes. The {0} first "
+    "departs at {8}.",
+    "The {0} was built in {5}. The {0} is {6}, so that it is seen from far away, and carries {3} "
+    "cars. The {0} has {4} seats.",
+    "The captain of the {0} is {7}. On mornings with fog {7} asks the harbour of {2} for the "
+    "view before the {0} leaves {1} at {8}.",
+    "From {1} one reaches {2} with the {0} in {9} minutes. The {0} carries {3} cars and has {4} "
+    "seats; it was built in {5}.",
+    "A traveller who stands on the quay of {1} looks for a ferry that is {6}: the {0}. Its "
+    "captain is {7}, and its port of arrival is {2}.",
+    "The log of the {0} is kept by {7}. It begins in {5}, the year in which the {0} was built, "
+    "and names {1} and {2} as its ports.",
 )
 
 

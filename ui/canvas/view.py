@@ -8,7 +8,7 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -45,7 +45,7 @@ from ui.style import theme
 
 
 class CanvasView(PointerView):
-    """The graph of one document, for mouse and keyboard."""
+    """The graph of one document, for mouse and keyboard. ``emptied``: the first node came, or the last one went."""
 
     selection_changed = Signal(object)
     node_activated = Signal(object)
@@ -53,6 +53,7 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
+    emptied = Signal()
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -62,6 +63,7 @@ class CanvasView(PointerView):
         self._selected: tuple[str, ...] = ()
         self._wires: tuple[Wire, ...] = ()
         self._current: str | None = None
+        self.hint_room: Callable[[], QRect] = lambda: self.viewport().rect()
         self.graph_scene = GraphScene(registry, self)
         self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
@@ -171,6 +173,7 @@ class CanvasView(PointerView):
         self.select(self._selected, self._wires)
         if was_empty != (not self.graph_scene.nodes):
             self.viewport().update()
+            self.emptied.emit()
 
     def _on_theme(self) -> None:
         self.graph_scene.refresh()
@@ -185,7 +188,7 @@ class CanvasView(PointerView):
     def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:
         """Qt: the hint on an empty canvas."""
         if not self.graph_scene.nodes:
-            background.paint_hint(painter, self.viewport().rect())
+            background.paint_hint(painter, self.hint_room())
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
         """Qt: the hint does not scroll, so an empty canvas is repainted completely."""
