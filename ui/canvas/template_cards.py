@@ -53,7 +53,6 @@ def picture(graph: Graph, registry: Registry, size: QSize, ratio: float) -> QPix
         tint = colors.category(item.content.category)
         text.draw_icon(painter, icons.known(item.content.icon), place, tint)
     painter.end()
-    scene.clear()
     return made
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QEvent, QPointF, QRect, Qt, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QKeyEvent
+from PySide6.QtCore import QEvent, QPointF, QRect, Qt, Signal, Slot
+from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ui.canvas.background import HINT_HEIGHT, LOW_HINT_HEIGHT
@@ -48,11 +48,11 @@ class TemplateStrip(QWidget):
         self._column.addWidget(self.label)
         self._column.addWidget(self.all, 0, Qt.AlignmentFlag.AlignHCenter)
         self.hide()
-        canvas.installEventFilter(self)
-        canvas.viewport().installEventFilter(self)
-        canvas.emptied.connect(self.look)
+        canvas.room_changed.connect(self.look)
+        canvas.down_pressed.connect(self._take_keyboard)
         canvas.hint_room = self._hint_room
 
+    @Slot()
     def look(self) -> None:
         """Show the cards if the canvas is empty, and fit them into it."""
         empty = not self._canvas.graph_scene.nodes
@@ -107,21 +107,17 @@ class TemplateStrip(QWidget):
         room = self._canvas.viewport().rect()
         return self._hint if self.isVisible() else room
 
-    def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Qt: follow the size of the canvas; Down goes from the empty canvas to the cards."""
-        if watched is self._canvas.viewport():
-            if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
-                self.look()
-            return False
-        if watched is not self._canvas:
-            if event.type() == QEvent.Type.FocusIn and self.grid is not None:
-                self._scroll.ensureWidgetVisible(watched, 0, 0)
-            return False
-        down = isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_Down
-        if down and event.type() == QEvent.Type.KeyPress and self.isVisible():
-            first = self.grid.cards[0] if self.grid is not None else self.all
+    @Slot()
+    def _take_keyboard(self) -> None:
+        """Down goes from the empty canvas to the cards."""
+        if self.isVisible() and self.grid is not None:
+            first = self.grid.cards[0]
             (first if first.isVisible() else self.all).setFocus(Qt.FocusReason.TabFocusReason)
-            return True
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Qt: scroll to the card that gets the keyboard."""
+        if event.type() == QEvent.Type.FocusIn:
+            self._scroll.ensureWidgetVisible(watched, 0, 0)
         return False
 
     # The strip takes drops for the canvas: Qt gives a drop to the widget under the mouse.

@@ -45,7 +45,10 @@ from ui.style import theme
 
 
 class CanvasView(PointerView):
-    """The graph of one document, for mouse and keyboard. ``emptied``: the first node came, or the last one went."""
+    """The graph of one document, for mouse and keyboard.
+
+    ``room_changed``: another size, or the canvas became empty or is empty no more. ``down_pressed``: the Down key
+    on an empty canvas."""
 
     selection_changed = Signal(object)
     node_activated = Signal(object)
@@ -53,7 +56,8 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
-    emptied = Signal()
+    room_changed = Signal()
+    down_pressed = Signal()
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -173,7 +177,7 @@ class CanvasView(PointerView):
         self.select(self._selected, self._wires)
         if was_empty != (not self.graph_scene.nodes):
             self.viewport().update()
-            self.emptied.emit()
+            self.room_changed.emit()
 
     def _on_theme(self) -> None:
         self.graph_scene.refresh()
@@ -259,7 +263,10 @@ class CanvasView(PointerView):
             text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
             QToolTip.showText(event.globalPos(), text, self)
             return True
-        return super().viewportEvent(event)
+        done = super().viewportEvent(event)
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
+            self.room_changed.emit()
+        return done
 
     # Keyboard. --------------------------------------------------------------------------------
 
@@ -269,7 +276,9 @@ class CanvasView(PointerView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt: keys that are not actions of a menu."""
-        if not press_key(self, event):
+        if event.key() == Qt.Key.Key_Down and not self.graph_scene.nodes:
+            self.down_pressed.emit()
+        elif not press_key(self, event):
             event.ignore()
 
     # Drag and drop. ---------------------------------------------------------------------------
