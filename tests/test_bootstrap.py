@@ -34,6 +34,7 @@ from bootstrap import (
     system,
     torch_source,
 )
+from tests.windows_files import refused_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY_FILES = [ROOT / "main.py", ROOT / "tests" / "__main__.py", *(ROOT / "bootstrap").glob("*.py")]
@@ -1003,17 +1004,13 @@ def test_cloud_folders_are_recognized(
 
 
 def test_a_folder_counts_as_writable_only_if_a_file_can_be_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     assert platforms.writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(os, "access", lambda *_: True)  # as on Windows
-    monkeypatch.setattr("tempfile.mkstemp", _refuse)
-    assert not platforms.writable(tmp_path)
-
-
-def _refuse(**_: object) -> None:
-    raise PermissionError(13, "Access is denied")
+    with refused_folder(tmp_path) as tried:
+        assert not platforms.writable(tmp_path)
+    assert len(tried) == 1
 
 
 def test_store_python_keeps_its_data_outside_appdata(
@@ -1114,11 +1111,11 @@ def test_read_only_sources_get_an_environment_of_the_users(
     another.mkdir()
     _fake_source(another)
     assert requirements.venv_path(source) == source / ".venv"
-    monkeypatch.setattr("tempfile.mkstemp", _refuse)
     monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
-    elsewhere = requirements.venv_path(source)
-    assert elsewhere.is_relative_to(tmp_path / "home")
-    assert elsewhere != requirements.venv_path(another)
+    with refused_folder(tmp_path):
+        elsewhere = requirements.venv_path(source)
+        assert elsewhere.is_relative_to(tmp_path / "home")
+        assert elsewhere != requirements.venv_path(another)
 
 
 def test_a_ready_interpreter_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
