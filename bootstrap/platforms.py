@@ -307,9 +307,11 @@ def cloud_folder(path: Path) -> str:
         if root and _inside(resolved, root):
             return "OneDrive"
     parts = Path(resolved).parts
-    for name in ("OneDrive", "Dropbox", "Google Drive", "iCloudDrive"):
+    for name in ("OneDrive", "Dropbox", "Google Drive", "iCloudDrive", "Nextcloud"):
         if any(part == name or part.startswith(f"{name} - ") for part in parts):
             return name
+    if any(part.startswith("Dropbox (") or part.endswith(" Dropbox") for part in parts):
+        return "Dropbox"  # with the name of a company
     if sys.platform == "darwin":
         home = str(Path.home() / "Library")
         if _inside(resolved, os.path.join(home, "CloudStorage")):
