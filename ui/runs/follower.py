@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from studio.errors import StudioError
 from studio.events import Event
 from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.runs.status import run_status
 from studio.runs.story import Story
 from workers.run_thread import RunThread
 
@@ -26,7 +28,8 @@ class RunFollower(QObject):
     ``advanced`` carries a batch after it was applied; ``ended`` the status. ``replaced`` says that
     ``state`` is another object, which holds the earlier events; while they are being read, ``read`` is
     the fraction so far, and ``reading`` says that it changed. ``story`` keeps the events for a log
-    panel that shows this run later.
+    panel that shows this run later. ``own`` tells whether it is a run of the open project; ``ran`` holds the
+    fingerprints of its steps, if its plan can be read.
     """
 
     advanced = Signal(object)
@@ -38,6 +41,9 @@ class RunFollower(QObject):
         super().__init__(parent)
         self.folder = folder
         self.state = RunState()
+        self.own = True
+        self.ran = _fingerprints(folder)
+        self._ended_before = None if thread.mode == "attach" else folder.finished_at()
         self.story = Story()
         self.attached = thread.mode == "attach"
         self.stopping = False
@@ -58,6 +64,14 @@ class RunFollower(QObject):
     def alive(self) -> bool:
         """Whether the run is running and followed."""
         return not self.over
+
+    @property
+    def status(self) -> str:
+        """The status of the run; while a resumed one starts, its events still end with its earlier end."""
+        state = self.state
+        if self.alive and state.finished is not None and state.finished == self._ended_before:
+            return "preparing"
+        return run_status(state.status, self.alive, self.stopping)
 
     def stop(self) -> None:
         """Request a stop with a checkpoint."""
@@ -110,3 +124,10 @@ class RunFollower(QObject):
             self.state.interrupt(self.state.last_time)
         self.stopping = False
         self.ended.emit(status)
+
+
+def _fingerprints(folder: RunFolder) -> dict[str, str] | None:
+    try:
+        return {step.node: step.fingerprint for step in folder.plan().steps}
+    except StudioError:
+        return None
