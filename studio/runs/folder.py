@@ -147,21 +147,16 @@ class RunFolder:
 
     def finished_status(self) -> str | None:
         """The status of ``RunFinished`` if nothing has started after it."""
-        finished = self._finished()
-        return str(finished.get("status")) if finished is not None else None
-
-    def finished_at(self) -> float | None:
-        """The Unix time of that ``RunFinished``."""
-        finished = self._finished()
-        return finished.time if finished is not None else None
-
-    def _finished(self) -> Event | None:
         for event in reversed(_tail(self.events_path)):
             if event.name == "RunFinished":
-                return event
+                return str(event.get("status"))
             if event.name == "RunStarted":
                 return None
         return None
+
+    def last_event_at(self) -> float:
+        """The Unix time of the newest event; 0 before the first."""
+        return max((event.time for event in _tail(self.events_path)), default=0.0)
 
     def status(self) -> str:
         """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or

@@ -133,7 +133,7 @@ class RunController(QObject):
         return view_of(
             follower.state,
             follower.status,
-            name=follower.folder.id,
+            name=follower.name,
             own=follower.own,
             ran=follower.ran,
             now=self.fingerprints.found,

@@ -14,9 +14,11 @@ from studio.errors import StudioError
 from studio.events import Event
 from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
+from studio.runs.plan import Plan
 from studio.runs.state import RunState
 from studio.runs.status import run_status
 from studio.runs.story import Story
+from studio.shown_text import MOST_IN_QUOTES, line
 from workers.run_thread import RunThread
 
 WAIT_MS = 5000
@@ -42,8 +44,10 @@ class RunFollower(QObject):
         self.folder = folder
         self.state = RunState()
         self.own = True
-        self.ran = _fingerprints(folder)
-        self._ended_before = None if thread.mode == "attach" else folder.finished_at()
+        plan = _plan(folder)
+        self.name = line(plan.name, MOST_IN_QUOTES) if plan is not None else folder.id
+        self.ran = {s.node: s.fingerprint for s in plan.steps} if plan is not None else None
+        self._past = 0.0 if thread.mode == "attach" else folder.last_event_at()
         self.story = Story()
         self.attached = thread.mode == "attach"
         self.stopping = False
@@ -67,10 +71,10 @@ class RunFollower(QObject):
 
     @property
     def status(self) -> str:
-        """The status of the run; while a resumed one starts, its events still end with its earlier end."""
+        """The status of the run; while a resumed one starts, its events are those of its earlier execution."""
         state = self.state
-        if self.alive and state.finished is not None and state.finished == self._ended_before:
-            return "preparing"
+        if self.alive and 0.0 < state.last_time <= self._past:
+            return "stopping" if self.stopping else "preparing"
         return run_status(state.status, self.alive, self.stopping)
 
     def stop(self) -> None:
@@ -126,8 +130,8 @@ class RunFollower(QObject):
         self.ended.emit(status)
 
 
-def _fingerprints(folder: RunFolder) -> dict[str, str] | None:
+def _plan(folder: RunFolder) -> Plan | None:
     try:
-        return {step.node: step.fingerprint for step in folder.plan().steps}
+        return folder.plan()
     except StudioError:
         return None

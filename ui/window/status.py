@@ -83,7 +83,7 @@ class StatusStrip(QStatusBar):
         status = view.status if view is not None and view.active and phase != "idle" else phase
         words = "Ready" if phase == "idle" else look_of(status).word
         node = state.nodes.get(state.current or "") if state else None
-        running = phase in ("running", "stopping") and node is not None
+        running = status in ("running", "stopping") and node is not None
         if status == "running" and node is not None:
             words = f"Running {node.title}"
         if view is not None and running and not view.own:
