@@ -181,6 +181,7 @@ class CanvasView(PointerView):
         """Qt: the grid; the level of detail for all that is drawn on it."""
         self.graph_scene.detail = self.camera.detail
         self.graph_scene.grown = text.growth(self.camera.scale)
+        self.graph_scene.title_px = text.title_size(self.camera.scale)
         background.paint_grid(painter, QRectF(rect), self.viewportTransform())
 
     def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:

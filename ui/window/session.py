@@ -112,6 +112,8 @@ class Session(QObject):
         window.canvas.node_activated.connect(self._node_activated)
         window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.show_all(self.store.all_settings())
+        window.inspector.extent_chosen.connect(self.store.set_all_settings)
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
