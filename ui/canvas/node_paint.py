@@ -33,11 +33,8 @@ if TYPE_CHECKING:
 Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
 _LABEL_PAD = 16.0
-<<<<<<< HEAD
-_DIMMED = 0.45
-=======
 _HEADER_PX = 22
->>>>>>> main
+_DIMMED = 0.45
 
 
 @lru_cache(maxsize=8)
