@@ -28,6 +28,7 @@ INDEX = "index.md"
 _FILE = Qt.ItemDataRole.UserRole
 _LINK = re.compile(r"^\d+\. \[(.+?)\]\((.+?\.md)\)$", re.MULTILINE)
 _SIZE = (900, 640)
+_MARGIN_PX = 16
 
 
 def pages() -> list[tuple[str, str]]:
@@ -67,6 +68,8 @@ class GuideWindow(QDialog):
         self._search.textChanged.connect(self._filter)
         self._list = QListWidget(self)
         self._list.setAccessibleName("Pages")
+        self._list.setWordWrap(True)
+        self._list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._texts: dict[str, str] = {}
         self._page = ""
         for title, name in pages():
@@ -77,6 +80,7 @@ class GuideWindow(QDialog):
         self.browser = _Browser(self)
         self.browser.setAccessibleName("Page")
         self.browser.setOpenLinks(False)
+        self.browser.document().setDocumentMargin(_MARGIN_PX)
         self.browser.anchorClicked.connect(self._follow)
         self._back = IconButton("chevron-left", "Back", self)
         self._back.setEnabled(False)
