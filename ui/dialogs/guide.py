@@ -47,7 +47,7 @@ class _Browser(QTextBrowser):
             return found
         place = self.source().resolved(QUrl(url))
         image = QImage(place.toLocalFile())
-        width = round(self.viewport().width() * 0.94)
+        width = self.width() - 2 * _MARGIN_PX - 2 * self.verticalScrollBar().sizeHint().width()
         if image.isNull() or image.width() <= width:
             return found
         return image.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation)
