@@ -77,10 +77,14 @@ def spoken(item: NodeItem) -> str:
 
 def describe(view: QWidget, text: str, place: int, count: int) -> None:
     """Announce the current node; ``place`` counts from 1, an empty ``text`` means none."""
-    line = f"{text}, {place} of {count}" if text else NOTHING
+    announce(view, f"{text}, {place} of {count}" if text else NOTHING)
+
+
+def announce(view: QWidget, line: str) -> None:
+    """Make a line the canvas's accessible description, and have it read."""
     if line == view.accessibleDescription():
         return
     view.setAccessibleDescription(line)
     announcement = getattr(QtGui, "QAccessibleAnnouncementEvent", None)  # Qt 6.8 and newer
-    if text and announcement is not None and QAccessible.isActive() and view.hasFocus():
+    if line != NOTHING and announcement is not None and QAccessible.isActive() and view.hasFocus():
         QAccessible.updateAccessibility(announcement(view, line))

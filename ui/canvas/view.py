@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDragMoveEvent,
     QDropEvent,
+    QFocusEvent,
     QHelpEvent,
     QKeyEvent,
     QMouseEvent,
@@ -37,6 +38,7 @@ from ui.canvas.commands import Commands, make_actions, open_menu, press_key, upd
 from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
+from ui.canvas.key_wires import KeyWires
 from ui.canvas.node_paint import badge_rect
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
@@ -53,6 +55,7 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
+    key_wires: KeyWires | None = None  # of the class: Qt sends events before the constructor ends
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -134,6 +137,8 @@ class CanvasView(PointerView):
 
     def select(self, ids: Iterable[str], wires: Iterable[Wire] = ()) -> None:
         """Select exactly these nodes and wires; what does not exist is left out."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
         known = tuple(dict.fromkeys(i for i in ids if i in self.graph_scene.nodes))
         changed = known != self._selected
         self._selected = known
@@ -156,7 +161,11 @@ class CanvasView(PointerView):
         for wire, line in self.graph_scene.wires.items():
             line.mark("selected", wire in self._wires)
         update_actions(self, self._actions)
-        now = self.graph_scene.nodes.get(node_id or "")
+        self.announce_current()
+
+    def announce_current(self) -> None:
+        """Describe the current node for screen readers."""
+        now = self.graph_scene.nodes.get(self._current or "")
         ids = self.document.graph.ids()
         place = ids.index(now.id) + 1 if now else 0
         tips.describe(self, tips.spoken(now) if now else "", place, len(ids))
@@ -260,6 +269,44 @@ class CanvasView(PointerView):
         return super().viewportEvent(event)
 
     # Keyboard. --------------------------------------------------------------------------------
+
+    def begin_key_wires(self) -> None:
+        """Put the focus on a port of the current node."""
+        self.cancel_gesture()
+        if self._current is not None:
+            wires = KeyWires(self, self._current)
+            self.key_wires = wires if wires.start() else None
+
+    def cancel_gesture(self) -> bool:
+        """Cancel the current gesture of mouse or keyboard; returns whether there was one."""
+        wires, self.key_wires = self.key_wires, None
+        if wires is not None:
+            wires.cancel()
+        return super().cancel_gesture() or wires is not None
+
+    def event(self, event: QEvent) -> bool:
+        """Qt: while a port has the focus, keys belong to it before they are shortcuts."""
+        if self.key_wires is None or not isinstance(event, QKeyEvent):
+            return super().event(event)
+        if event.type() == QEvent.Type.ShortcutOverride and KeyWires.uses(event):
+            event.accept()
+            return True
+        if event.type() == QEvent.Type.KeyPress:
+            self.keyPressEvent(event)  # also Tab, which Qt would take for the next widget
+            return True
+        return super().event(event)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Qt: the focus goes elsewhere, and leaves the ports."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
+        super().focusOutEvent(event)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Qt: the mouse ends what the keyboard began."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
+        super().mousePressEvent(event)
 
     def focusNextPrevChild(self, forward: bool) -> bool:
         """Qt: Tab searches for a node, so only Shift+Tab leaves the canvas."""
