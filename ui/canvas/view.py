@@ -69,6 +69,7 @@ class CanvasView(PointerView):
         self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
         self.setAccessibleName("Canvas")
+        self.viewport().setAccessibleName("Canvas")
         self.setAcceptDrops(True)
         self.setMinimumSize(200, 150)
         self.editor = Editor(document, registry)
@@ -168,7 +169,10 @@ class CanvasView(PointerView):
         now = self.graph_scene.nodes.get(self._current or "")
         ids = self.document.graph.ids()
         place = ids.index(now.id) + 1 if now else 0
-        tips.describe(self, tips.spoken(now) if now else "", place, len(ids))
+        if now is None:
+            tips.announce(self, tips.overview(self.graph_scene))
+        else:
+            tips.announce(self, f"{tips.spoken(now)}, {place} of {len(ids)}")
 
     # Document, theme, ground. ---------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QLineEdit, QWidget
 
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec
@@ -71,7 +71,11 @@ class Editor(QWidget):
         """Use ``control`` for the focus, the accessible name and the description."""
         self.control = control
         control.setObjectName(f"field:{self.path}")
-        control.setAccessibleName(self.spec.meta.label)
+        for named in (
+            control,
+            *control.findChildren(QLineEdit),
+        ):  # also the line of an editable list
+            named.setAccessibleName(self.spec.meta.label)
         control.setAccessibleDescription(described(self.spec))
         control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         control.installEventFilter(self)
