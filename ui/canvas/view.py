@@ -8,7 +8,7 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -31,6 +31,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+from studio.runs.status import NodeView
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
 from ui.canvas import background, dropping, layout, text, tips
@@ -47,7 +48,10 @@ from ui.style import theme
 
 
 class CanvasView(PointerView):
-    """The graph of one document, for mouse and keyboard."""
+    """The graph of one document, for mouse and keyboard.
+
+    ``room_changed``: another size, or the canvas became empty or is empty no more. ``down_pressed``: the Down key
+    on an empty canvas."""
 
     selection_changed = Signal(object)
     node_activated = Signal(object)
@@ -56,6 +60,8 @@ class CanvasView(PointerView):
     files_dropped = Signal(object)
     data_dropped = Signal(object)
     key_wires: KeyWires | None = None  # of the class: Qt sends events before the constructor ends
+    room_changed = Signal()
+    down_pressed = Signal()
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -65,6 +71,7 @@ class CanvasView(PointerView):
         self._selected: tuple[str, ...] = ()
         self._wires: tuple[Wire, ...] = ()
         self._current: str | None = None
+        self.hint_room: Callable[[], QRect] = lambda: self.viewport().rect()
         self.graph_scene = GraphScene(registry, self)
         self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
@@ -92,9 +99,9 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, state: Any) -> None:
+    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
         """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(state)
+        self.graph_scene.set_run_state(views)
 
     def fit_all(self) -> None:
         """Show the entire graph."""
@@ -184,6 +191,7 @@ class CanvasView(PointerView):
         self.select(self._selected, self._wires)
         if was_empty != (not self.graph_scene.nodes):
             self.viewport().update()
+            self.room_changed.emit()
 
     def _on_theme(self) -> None:
         self.graph_scene.refresh()
@@ -199,7 +207,7 @@ class CanvasView(PointerView):
     def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:
         """Qt: the hint on an empty canvas."""
         if not self.graph_scene.nodes:
-            background.paint_hint(painter, self.viewport().rect())
+            background.paint_hint(painter, self.hint_room())
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
         """Qt: the hint does not scroll, so an empty canvas is repainted completely."""
@@ -270,7 +278,10 @@ class CanvasView(PointerView):
             text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
             QToolTip.showText(event.globalPos(), text, self)
             return True
-        return super().viewportEvent(event)
+        done = super().viewportEvent(event)
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
+            self.room_changed.emit()
+        return done
 
     # Keyboard. --------------------------------------------------------------------------------
 
@@ -318,7 +329,9 @@ class CanvasView(PointerView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt: keys that are not actions of a menu."""
-        if not press_key(self, event):
+        if event.key() == Qt.Key.Key_Down and not self.graph_scene.nodes:
+            self.down_pressed.emit()
+        elif not press_key(self, event):
             event.ignore()
 
     # Drag and drop. ---------------------------------------------------------------------------

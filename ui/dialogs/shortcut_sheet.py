@@ -65,6 +65,7 @@ CANVAS_KEYS = KeyGroup(
         ("Connect: add a node for the wire", "C, Enter, Tab"),
         ("Pan while the mouse is dragged", "Space"),
         ("Open the menu of the selected node", keys.text_of("Shift+F10")),
+        ("Go to the templates on an empty canvas", "Down arrow"),
         ("Cancel a drag, or clear the selection", "Esc"),
     ),
 )

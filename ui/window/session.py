@@ -20,17 +20,19 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.runs.compare import Comparison
+from studio.runs.folder import RunFolder
+from studio.runs.status import look_of
 from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
-from ui.monitor import words
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
-from ui.window import actions, help_windows, run_banners
+from ui.window import actions, help_windows, resuming, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
@@ -81,6 +83,7 @@ class Session(QObject):
     def _connect_actions(self) -> None:
         targets: dict[str, Any] = {
             "new": self.project.new,
+            "template": self.show_templates,
             "open": self.project.ask_and_open,
             "starter": self.project.open_starter,
             "save": self.project.save,
@@ -107,6 +110,8 @@ class Session(QObject):
         window.shown_first.connect(self._after_first_paint)
         window.project_dropped.connect(self.project.open)
         window.canvas.files_dropped.connect(self._files_dropped)
+        window.templates.chosen.connect(self.project.new_from_template)
+        window.templates.all_wanted.connect(self.show_templates)
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
@@ -141,6 +146,7 @@ class Session(QObject):
         runs.changed.connect(self._run_changed)
         runs.refused.connect(self.guide.refused)
         runs.start_failed.connect(self._show_error)
+        runs.resume_differs.connect(self._ask_how_to_resume)
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
@@ -209,7 +215,7 @@ class Session(QObject):
             self.window.canvas.fit_all()
             self.problems.check()
             self.runs.look_for_resumable()
-            self.display.look_at_project()
+            self.display.show_progress()
 
     @Slot(object)
     def _offer_recovery(self, graph: Graph) -> None:
@@ -264,6 +270,14 @@ class Session(QObject):
         if self.window.tabs.currentIndex() != LOG:
             self.window.show_tab(CURVES)
 
+    @Slot(object, object)
+    def _ask_how_to_resume(self, folder: RunFolder, found: Comparison) -> None:
+        answer = resuming.ask(self.window, found)
+        if answer == "new":
+            self.runs.run()
+        elif answer == "as_it_was":
+            self.runs.resume_as_it_was(folder)
+
     @Slot()
     def _shown_changed(self) -> None:
         run_banners.earlier_run(self)
@@ -272,7 +286,7 @@ class Session(QObject):
     def _run_ended(self, follower: RunFollower) -> None:
         state = follower.state
         self.window.runs.refresh()
-        status = words.STATUS_WORDS.get(state.status, state.status).lower()
+        status = look_of(follower.status).word.lower()
         trained = state.status != "completed" or run_banners.untrained(self, follower) is None
         self.window.status.tell(
             f"Run {status}." if trained else f"Run {status}. Nothing was trained."
@@ -315,6 +329,11 @@ class Session(QObject):
     def show_settings(self) -> None:
         """The settings window."""
         help_windows.show_settings(self.window, self.preferences)
+
+    @Slot()
+    def show_templates(self) -> None:
+        """The templates for a new project."""
+        help_windows.show_templates(self.window, self.project.new_from_template)
 
     def show_shortcuts(self) -> None:
         """All keys on one sheet."""
