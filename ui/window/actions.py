@@ -97,6 +97,7 @@ SPECS = (
         ("Ctrl+Shift+L",),
         "Switch between the dark and the light theme",
     ),
+    Spec("guide", "Guide", "book-open", (), "Open the guide, which needs no network"),
     Spec(
         "shortcuts",
         "Keyboard Shortcuts",
@@ -155,7 +156,7 @@ def fill_menus(
     run = bar.addMenu("&Run")
     _add(run, own, ("run", "stop", "finish", "resume", None, "next_problem", "runs_folder"))
     help_ = bar.addMenu("&Help")
-    _add(help_, own, ("shortcuts", "about"))
+    _add(help_, own, ("guide", "shortcuts", "about"))
 
 
 def _add(menu: QMenu, actions: Actions, names: Sequence[str | None]) -> None:

@@ -49,6 +49,15 @@ def show_shortcuts(window: MainWindow) -> None:
     _open(ShortcutSheet(groups, parent=window))
 
 
+def show_guide(window: MainWindow) -> None:
+    """The guide; it stays open beside the window."""
+    from ui.dialogs.guide import GuideWindow
+
+    dialog = GuideWindow(parent=window)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.show()
+
+
 def show_about(window: MainWindow) -> None:
     """Version and licence."""
     from ui.dialogs.about import AboutDialog

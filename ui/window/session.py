@@ -97,6 +97,7 @@ class Session(QObject):
             "next_problem": self.guide.go_to_next,
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
+            "guide": self.show_guide,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
         }
@@ -338,6 +339,10 @@ class Session(QObject):
     def show_shortcuts(self) -> None:
         """All keys on one sheet."""
         help_windows.show_shortcuts(self.window)
+
+    def show_guide(self) -> None:
+        """Help → Guide."""
+        help_windows.show_guide(self.window)
 
     def show_about(self) -> None:
         """Version and licence."""
