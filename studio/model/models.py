@@ -337,6 +337,14 @@ def _cached_snapshot(model: str) -> Path | None:
     return found[-1].parent if found else None
 
 
+def cached_models() -> list[tuple[str, Path]]:
+    """The models in the cache of the Hub, also those downloaded in part, by name: Hub ID and newest snapshot."""
+    folders = sorted(_hub_cache(os.environ.get("HF_HOME")).glob("models--*"))
+    names = [p.name.removeprefix("models--").replace("--", "/", 1) for p in folders if p.is_dir()]
+    found = ((name, _cached_snapshot(name)) for name in names)
+    return [(name, folder) for name, folder in found if folder is not None]
+
+
 def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedModule]:
     """The embedding and the head of a locally known model, as modules to save."""
     folder, starter = local_folder(model, project_dir), starter_of(model)

@@ -37,6 +37,7 @@ class NodeForm(QWidget):
     """Header, Problems of the node itself, and the generated form."""
 
     moved = Signal(object)
+    model_wanted = Signal(object)
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class NodeForm(QWidget):
             base_value=self._base_value,
             edit_many=self._apply_many,
             choices=self._choices,
+            choose_model=lambda: self.model_wanted.emit(self.node_id),
         )
         form = Form(self._node_type.settings, context, folds=folds, parent=self)
         form.changed.connect(self._apply)

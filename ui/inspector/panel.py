@@ -29,11 +29,13 @@ MakePart = Callable[[str, str, QWidget], QWidget | None]  # node, its type, pare
 class InspectorPanel(QWidget):
     """Shows and edits the settings of the selected node.
 
-    ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id.
+    ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id,
+    ``model_wanted`` that of a node whose base model is to be chosen.
     """
 
     problem_activated = Signal(object)
     node_activated = Signal(object)
+    model_wanted = Signal(object)
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -170,6 +172,7 @@ class InspectorPanel(QWidget):
         self._scroll = self._make_scroll()
         place = self._scroll.viewport()
         self._form = NodeForm(self._document, self._registry, node_id, folds, place)
+        self._form.model_wanted.connect(self.model_wanted)
         if self._make_part is not None:
             self._form.add_part(self._make_part(node_id, type_id, self._form))
         self._form.set_problems(self._problems)

@@ -21,6 +21,7 @@ from studio.estimate.words import gib, headline, short, span
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.graph.wires import title_of
 from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
@@ -29,8 +30,9 @@ from studio.runs.token_request import token_request
 from ui.canvas.view import CanvasView
 from ui.inspector.editors.schedule import SchedulePicture
 from ui.inspector.panel import InspectorPanel
+from ui.inspector.row import words_for
 from ui.runs.controller import RunController
-from ui.training.changes import applied, change_of
+from ui.training.changes import applied, change_of, spec_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
 from ui.training.estimates import EstimateWatch
@@ -196,8 +198,14 @@ class TrainingController(QObject):
 
     @Slot()
     def recipe(self) -> None:
-        """Show the recommended values, and apply the selected ones."""
-        document, registry, node = self._document, self._registry, self._node
+        """Show the recommended values for the shown node."""
+        self.show_recipe(self._node)
+
+    def show_recipe(self, node: str) -> None:
+        """Show the recommended values for a Train node, and apply the selected ones."""
+        document, registry = self._document, self._registry
+        if not document.graph.has(node):
+            return
         graph, folder, facts = document.graph, document.project_dir, self.watch.facts()
         self._task = run_task(
             lambda: (graph, *_recipe(graph, registry, folder, node, facts)), self._offer_recipe
@@ -215,14 +223,24 @@ class TrainingController(QObject):
         )
         if not with_data:
             sentence += (
-                " After a data report has been created (Report tab), the recipe also takes "
-                "the rows into account."
+                " The number and length of the rows are estimated from the files; a data report (Report tab) counts "
+                "them."
             )
         if unfitting:
             sentence = f"{unfitting} {sentence}"
-        count = len(proposals) - len(changes)
-        kept = f"{count} settings already match." if count != 1 else "1 setting already matches."
-        self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
+        changed = {(c.node, c.field) for c in changes}
+        kept_values = [
+            (self._field_words(p), p.reason) for p in proposals if (p.node, p.field) not in changed
+        ]
+        self._offer("Recipe", sentence, changes, lambda chosen: "", graph, kept_values)
+
+    def _field_words(self, proposal: Proposal) -> str:
+        """``Train, Epochs: 3``."""
+        node = self._document.graph.node(proposal.node)
+        spec = spec_of(node, proposal.field, self._registry)
+        label = spec.meta.label if spec is not None else proposal.field
+        value = words_for(spec, proposal.value) if spec is not None else str(proposal.value)
+        return f"{title_of(node, self._registry)}, {label}: {value}"
 
     def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
         graph, registry = self._document.graph, self._registry
@@ -236,8 +254,11 @@ class TrainingController(QObject):
         changes: Sequence[ProposedChange],
         outcome: Callable[[Sequence[ProposedChange]], str],
         graph: Graph,
+        kept_values: Sequence[tuple[str, str]] = (),
     ) -> None:
-        dialog = ChangesDialog(title, sentence, changes, outcome, self._inspector.window())
+        dialog = ChangesDialog(
+            title, sentence, changes, outcome, self._inspector.window(), kept_values
+        )
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Slot
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from studio.errors import StudioError
 from studio.estimate.machine import wanted_in
@@ -30,6 +30,7 @@ from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
+from ui.training.new_training import NewTraining
 from ui.window import actions, help_windows, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
@@ -67,6 +68,7 @@ class Session(QObject):
         self.training = TrainingController(
             document, registry, self.runs, window.canvas, window.inspector, self
         )
+        self.new_training = NewTraining(document, registry, self.runs, window.canvas, self)
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
@@ -112,6 +114,10 @@ class Session(QObject):
         window.canvas.node_activated.connect(self._node_activated)
         window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.put_under_header(self._under_header)
+        window.inspector.model_wanted.connect(self.new_training.choose_base)
+        self.new_training.message.connect(window.status.tell)
+        self.new_training.set_up.connect(self._training_set_up)
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
@@ -203,6 +209,8 @@ class Session(QObject):
         self._project_saved()
         self.runs.project_opened()
         self.window.banner.dismiss("recovery")
+        self.window.banner.dismiss("set-up")
+        self.window.canvas.offers.dismiss()
         if self.window.monitor is not None:
             self.window.canvas.fit_all()
             self.problems.check()
@@ -227,6 +235,17 @@ class Session(QObject):
     def _data_dropped(self, node: str) -> None:
         self._node_activated(node)
         self.window.inspector.show_tab(node, ROWS)
+
+    def _under_header(self, node: str, kind: str, parent: QWidget) -> QWidget | None:
+        """What is added to the form of a node: estimates, or the offer to train."""
+        for part in (self.training.strip_for, self.new_training.strip_for):
+            if (made := part(node, kind, parent)) is not None:
+                return made
+        return None
+
+    @Slot(object, object)
+    def _training_set_up(self, sentence: str, train: str) -> None:
+        run_banners.set_up(self, sentence, train)
 
     @Slot(object)
     def _widen(self, wide: bool) -> None:
@@ -348,6 +367,7 @@ class Session(QObject):
             torch_report.end()
         self.data.close()
         self.training.close()
+        self.new_training.close()
         self.project.close()
         self.runs.close()
         self.notifier.close()
