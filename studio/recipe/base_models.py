@@ -16,10 +16,9 @@ from studio.estimate.job import Facts
 from studio.graph import edits
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
-from studio.model.facts import ModelFacts, folder_facts, model_facts
+from studio.model.facts import ModelFacts, folder_facts, gguf_facts, model_facts
 from studio.model.folder_check import folder_faults, gguf_faults
 from studio.model.folder_files import json_or_empty
-from studio.model.gguf_header import BadGguf, read_gguf_header
 from studio.model.hub_search import HubModel
 from studio.model.models import (
     STARTER_PREFIX,
@@ -122,7 +121,7 @@ def _local(path: Path, write: Callable[[Path], str]) -> Candidate | None:
         if not path.is_file():
             return None
         faults = gguf_faults(path)
-        facts = ModelFacts() if faults else _gguf_facts(path)
+        facts = (gguf_facts(path) if not faults else None) or ModelFacts()
         fault = faults[0].sentence if faults else ""
         return Candidate(write(path), path.stem, "gguf", facts, fault=fault)
     found = folder_facts(path)
@@ -131,21 +130,6 @@ def _local(path: Path, write: Callable[[Path], str]) -> Candidate | None:
     faults = folder_faults(path)
     return Candidate(
         write(path), path.name, "folder", found, fault=faults[0].sentence if faults else ""
-    )
-
-
-def _gguf_facts(path: Path) -> ModelFacts:
-    try:
-        header, size = read_gguf_header(path), path.stat().st_size
-    except (OSError, BadGguf):
-        return ModelFacts()
-    return ModelFacts(
-        architecture=header.architecture,
-        parameters=header.parameters,
-        context=header.context,
-        chat_template=header.chat_template,
-        licence=header.licence,
-        bytes_on_disk=size,
     )
 
 

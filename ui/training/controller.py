@@ -6,7 +6,7 @@ It links estimates, probe, “Make it fit” and recipe to the document. The pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Slot
@@ -22,6 +22,7 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
+from studio.model.facts import ModelFacts
 from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
@@ -61,6 +62,8 @@ class TrainingController(QObject):
         self._probed_node, self._probe_words = "", ""  # a node, and the status of its probe
         self._task: Task | None = None
         self.dialog: ChangesDialog | None = None
+        self.known: dict[str, ModelFacts] = {}
+        """Facts of models that are not on this machine yet, as the Hub stated them."""
         self.watch = EstimateWatch(document, registry, runs, self._idle, self)
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
@@ -207,8 +210,10 @@ class TrainingController(QObject):
         if not document.graph.has(node):
             return
         graph, folder, facts = document.graph, document.project_dir, self.watch.facts()
+        known = dict(self.known)
         self._task = run_task(
-            lambda: (graph, *_recipe(graph, registry, folder, node, facts)), self._offer_recipe
+            lambda: (graph, *_recipe(graph, registry, folder, node, facts, known)),
+            self._offer_recipe,
         )
 
     def _offer_recipe(self, found: tuple[Graph, list[Proposal], bool, str]) -> None:
@@ -301,12 +306,20 @@ def _saved(proposal: fit.Proposal) -> str:
 
 
 def _recipe(
-    graph: Graph, registry: Registry, folder: Path, node: str, facts: Facts
+    graph: Graph,
+    registry: Registry,
+    folder: Path,
+    node: str,
+    facts: Facts,
+    known: Mapping[str, ModelFacts],
 ) -> tuple[list[Proposal], bool, str]:
     """The recipe's proposals, whether a data report was available, and a sentence if the training does
     not fit."""
     request, _ = token_request(graph, registry, folder, node)
     report = kept(request.key) if request is not None else None
-    proposals = propose(recipe_facts(graph, registry, folder, node, report, facts))
+    bases = (n for n in graph.nodes if n.type == "base_model" and n.id in graph.upstream(node))
+    models = (str(n.settings.get("model", "")) for n in bases)
+    model = next((known[name] for name in models if name in known), None)
+    proposals = propose(recipe_facts(graph, registry, folder, node, report, facts, model))
     unfitting = verdict(graph, registry, folder, node, proposals, facts)
     return proposals, report is not None, unfitting

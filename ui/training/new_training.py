@@ -40,10 +40,12 @@ ASK = "data-for"
 class NewTraining(QObject):
     """Owns the offers about data in one window.
 
-    ``set_up`` carries the sentence about a new training and its Train node; ``message`` a sentence for the status bar.
+    ``set_up`` carries the sentence about a new training and its Train node; ``chosen`` the candidate that was
+    chosen, ``message`` a sentence for the status bar.
     """
 
     set_up = Signal(object, object)
+    chosen = Signal(object)
     message = Signal(object)
 
     def __init__(
@@ -208,6 +210,7 @@ class NewTraining(QObject):
             dialog.deleteLater()
             same = self._document.graph is graph  # modal: only an undo key could have changed it
             if result == QDialog.DialogCode.Accepted and dialog.chosen is not None and same:
+                self.chosen.emit(dialog.chosen.candidate)
                 take(dialog.chosen)
 
         dialog.finished.connect(ended)

@@ -20,9 +20,11 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.recipe.base_models import Candidate
 from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
+from ui.inspector.tabs import SETTINGS
 from ui.monitor import words
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
@@ -116,6 +118,7 @@ class Session(QObject):
         window.canvas.data_dropped.connect(self._data_dropped)
         window.inspector.put_under_header(self._under_header)
         window.inspector.model_wanted.connect(self.new_training.choose_base)
+        self.new_training.chosen.connect(self._base_chosen)
         self.new_training.message.connect(window.status.tell)
         self.new_training.set_up.connect(self._training_set_up)
         window.inspector.use_tabs(self.tabs)
@@ -245,7 +248,13 @@ class Session(QObject):
 
     @Slot(object, object)
     def _training_set_up(self, sentence: str, train: str) -> None:
+        self.window.inspector.show_tab(train, SETTINGS)
         run_banners.set_up(self, sentence, train)
+
+    @Slot(object)
+    def _base_chosen(self, candidate: Candidate) -> None:
+        if not candidate.on_disk:
+            self.training.known[candidate.model] = candidate.facts
 
     @Slot(object)
     def _widen(self, wide: bool) -> None:
