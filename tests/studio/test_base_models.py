@@ -11,6 +11,7 @@ import pytest
 from studio.errors import StudioError
 from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
+from studio.graph.edits import reset_setting
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
@@ -142,7 +143,7 @@ def test_what_fits_is_the_estimate_of_the_graph_that_the_choice_gives(
 def test_another_model_in_a_project_keeps_its_settings_and_gets_4_bits_only_if_needed(
     tmp_path: Path,
 ) -> None:
-    graph = load_project(ROOT / "assets" / "starter.studio")
+    graph = reset_setting(load_project(ROOT / "assets" / "starter.studio"), "base", "dtype")
     large = candidate(tmp_path / "large")
     for free, quantization in ((60, None), (12, "nf4")):
         asked = Purpose(graph, REGISTRY, ROOT / "assets", machine(free), base="base")

@@ -81,7 +81,7 @@ class OfferCard(QFrame):
         answers: Sequence[Answer],
         place: str | QPointF,
     ) -> None:
-        """Show an offer at a node or at a point of the scene. The first answer has the focus."""
+        """Show an offer at a node or at a point of the scene."""
         self.key, self._place = key, place
         self._sentence.setText(sentence)
         self._detail.setText(detail)
@@ -102,11 +102,16 @@ class OfferCard(QFrame):
 
     def dismiss(self) -> None:
         """Hide the card; the canvas gets the focus back."""
-        focused = self.isAncestorOf(self._view.window().focusWidget() or self)
+        focused = self.has_focus()
         self.key = ""
         self.hide()
         if focused:
             self._view.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def has_focus(self) -> bool:
+        """Whether a button of the card has the focus of the window."""
+        focused = self._view.window().focusWidget()
+        return focused is not None and self.isAncestorOf(focused)
 
     def text(self) -> str:
         """The shown sentence, or an empty text."""

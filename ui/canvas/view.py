@@ -289,7 +289,8 @@ class CanvasView(PointerView):
         """Qt: add the node, or hand the files on."""
         if dropping.take(self, event.mimeData(), self.camera.to_scene(event.position())):
             event.acceptProposedAction()
-            self.setFocus(Qt.FocusReason.OtherFocusReason)
+            if not self.offers.has_focus():
+                self.setFocus(Qt.FocusReason.OtherFocusReason)
 
 
 def _follow(document: Document, view: CanvasView) -> Any:
