@@ -85,6 +85,7 @@ class Session(QObject):
     def _connect_actions(self) -> None:
         targets: dict[str, Any] = {
             "new": self.project.new,
+            "template": self.show_templates,
             "open": self.project.ask_and_open,
             "starter": self.project.open_starter,
             "save": self.project.save,
@@ -111,6 +112,8 @@ class Session(QObject):
         window.shown_first.connect(self._after_first_paint)
         window.project_dropped.connect(self.project.open)
         window.canvas.files_dropped.connect(self._files_dropped)
+        window.templates.chosen.connect(self.project.new_from_template)
+        window.templates.all_wanted.connect(self.show_templates)
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
@@ -121,6 +124,8 @@ class Session(QObject):
         self.new_training.chosen.connect(self._base_chosen)
         self.new_training.message.connect(window.status.tell)
         self.new_training.set_up.connect(self._training_set_up)
+        window.inspector.show_all(self.store.all_settings())
+        window.inspector.extent_chosen.connect(self.store.set_all_settings)
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
@@ -341,6 +346,11 @@ class Session(QObject):
     def show_settings(self) -> None:
         """The settings window."""
         help_windows.show_settings(self.window, self.preferences)
+
+    @Slot()
+    def show_templates(self) -> None:
+        """The templates for a new project."""
+        help_windows.show_templates(self.window, self.project.new_from_template)
 
     def show_shortcuts(self) -> None:
         """All keys on one sheet."""
