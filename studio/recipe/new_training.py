@@ -7,11 +7,12 @@ exactly what a choice gives. Nothing is loaded or downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio.data.check import detected_format
+from studio.data.reading.folder import parts_of
 from studio.data.sources import Sources, sources_of
 from studio.errors import StudioError
 from studio.estimate.graph import Estimate, estimate_graph
@@ -71,7 +72,7 @@ def new_training(
     data = graph.node(dataset)
     settings, sources = _data(data, registry, project_dir)
     base = _free_base(graph)
-    tests = sources.test if sources is not None else ()
+    tests = _written(sources.test, settings, project_dir) if sources and settings else ""
     variants = registry.variants.get("format", {})
     text = settings is not None and detected_format(settings, project_dir, variants) == _TEXT
     types = ["base_model", "lora", "train", "merge", "export"]
@@ -84,8 +85,7 @@ def new_training(
             graph, ids[kind] = edits.add_node(graph, node), node.id
     graph = edits.set_setting(graph, ids["base_model"], "model", model)
     if "test" in ids:
-        where = "; ".join(map(str, tests))
-        graph = edits.set_setting(graph, ids["test"], "source", where)
+        graph = edits.set_setting(graph, ids["test"], "source", tests)
         graph = edits.set_setting(graph, ids["test"], "validation_fraction", 0.0)
     for source, target in _wires(ids):
         graph = edits.connect(graph, Wire(*source, *target))
@@ -131,6 +131,22 @@ def _data(
         return settings, sources_of(settings, project_dir, downloads=True)
     except (StudioError, OSError, ValueError):
         return settings, None
+
+
+def _written(files: Sequence[Path], settings: DatasetSettings, project_dir: Path) -> str:
+    """Test files as the setting “File” names them: relative to the project where those of the data are; empty if they
+    cannot be named, as members of an archive."""
+    if not files or not all(path.is_file() for path in files):
+        return ""
+    names = [str(path) for path in files]
+    if not Path(settings.source.strip()).expanduser().is_absolute():
+        root = project_dir.resolve()
+        resolved = [path.resolve() for path in files]
+        names = [
+            p.relative_to(root).as_posix() if p.is_relative_to(root) else str(p) for p in resolved
+        ]
+    source = "; ".join(names)
+    return source if len(parts_of(source, project_dir)) == len(files) else ""
 
 
 def _free_base(graph: Graph) -> str:

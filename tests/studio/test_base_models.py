@@ -242,6 +242,21 @@ def test_plain_text_gets_no_evaluation_and_a_note(tmp_path: Path) -> None:
     assert not [p for p in found if p.blocks or p.code == "unused_node"]
 
 
+def test_test_files_are_named_as_the_data_is(tmp_path: Path) -> None:
+    (tmp_path / "tone").mkdir()
+    write_rows(tmp_path / "tone" / "train.jsonl", 60)
+    write_rows(tmp_path / "tone" / "test.jsonl", 6)
+    for source, expected in (
+        ("tone", "tone/test.jsonl"),
+        (str(tmp_path / "tone"), str(tmp_path / "tone" / "test.jsonl")),
+    ):
+        graph = Graph(nodes=(Node("data", "dataset", {"source": source}),))
+        made = new_training(graph, REGISTRY, tmp_path, "data", "starter:smollm2-135m", machine(24))
+        wire = made.graph.wire_into("evaluate", "dataset")
+        settings = made.graph.node(wire.source).settings
+        assert dict(settings) == {"source": expected, "validation_fraction": 0.0}
+
+
 def test_a_free_base_model_is_used_and_no_node_covers_another(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", 60)
     nodes = (

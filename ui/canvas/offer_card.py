@@ -95,10 +95,15 @@ class OfferCard(QFrame):
         tab_order(*self.buttons, self._cross)
         width = self.fontMetrics().horizontalAdvance("0") * _WIDTH_IN_DIGITS
         self.setFixedWidth(max(width, self._column.totalMinimumSize().width()))
-        self.setFixedHeight(self._column.totalHeightForWidth(self.width()))
+        if self._needed_height() > self._view.viewport().height() - 2 * _EDGE_PX:
+            self._detail.hide()
+        self.setFixedHeight(self._needed_height())
         self.show()
         self.raise_()
         self.follow()
+
+    def _needed_height(self) -> int:
+        return self._column.totalHeightForWidth(self.width())
 
     def dismiss(self) -> None:
         """Hide the card; the canvas gets the focus back."""
@@ -122,7 +127,7 @@ class OfferCard(QFrame):
         return next(b for b in self.buttons if b.text() == words)
 
     def follow(self) -> None:
-        """Move to the right of the node or point, or to its left or below it, and always into view."""
+        """Move beside, below or above the node or point, where it covers the least of it; always into view."""
         if self.isHidden():
             return
         place = self._around()
@@ -130,18 +135,25 @@ class OfferCard(QFrame):
             self.dismiss()
             return
         room = self._view.viewport().rect().adjusted(_EDGE_PX, _EDGE_PX, -_EDGE_PX, -_EDGE_PX)
-        at = QPoint(place.right() + _GAP_PX, place.top())
-        if at.x() + self.width() > room.right():
-            left = place.left() - _GAP_PX - self.width()
-            at = (
-                QPoint(left, place.top())
-                if left >= room.left()
-                else QPoint(place.left(), place.bottom() + _GAP_PX)
-            )
-        at.setX(max(room.left(), min(at.x(), room.right() - self.width())))
-        at.setY(max(room.top(), min(at.y(), room.bottom() - self.height())))
+        corners = (
+            QPoint(place.right() + _GAP_PX, place.top()),
+            QPoint(place.left() - _GAP_PX - self.width(), place.top()),
+            QPoint(place.left(), place.bottom() + _GAP_PX),
+            QPoint(place.left(), place.top() - _GAP_PX - self.height()),
+        )
+        inside = [self._clamped(corner, room) for corner in corners]
+        at = min(inside, key=lambda corner: self._covers(corner, place))
         if at != self.pos():
             self.move(at)
+
+    def _clamped(self, corner: QPoint, room: QRect) -> QPoint:
+        x = max(room.left(), min(corner.x(), room.right() + 1 - self.width()))
+        return QPoint(x, max(room.top(), min(corner.y(), room.bottom() + 1 - self.height())))
+
+    def _covers(self, corner: QPoint, place: QRect) -> int:
+        """The area (square pixels) that the card would cover of what it lies beside."""
+        common = QRect(corner, self.size()).intersected(place)
+        return max(0, common.width()) * max(0, common.height())
 
     def _around(self) -> QRect | None:
         """What the card lies beside, in view pixels; ``None`` if the node is gone."""

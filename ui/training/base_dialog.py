@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QObject, QSettings, QSize, Qt
-from PySide6.QtGui import QFont, QKeyEvent, QPalette
+from PySide6.QtGui import QFont, QKeyEvent, QPalette, QResizeEvent
 from PySide6.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -45,6 +45,7 @@ from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side, scrolling,
 from workers.task import Task, run_task
 
 _WIDTH, _HEIGHT, _SIDE = 720, 600, 18
+_NARROWEST = 320  # pixels of a card
 _ICONS = {"starter": "sparkles", "folder": "folder", "gguf": "box", "hub": "download"}
 _SOURCES = {"starter": "Starter", "folder": "Folder", "gguf": "GGUF file", "hub": "Hub"}
 _SIGNS = {
@@ -150,8 +151,14 @@ class BaseCard(QPushButton):
         return self._column.totalSizeHint()
 
     def minimumSizeHint(self) -> QSize:
-        """Qt: as narrow as there is room."""
-        return QSize(1, self._column.totalMinimumSize().height())
+        """Qt: as narrow as there is room, and as high as the texts need at the present width."""
+        return QSize(1, self.heightForWidth(max(self.width(), _NARROWEST)))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: another width needs another height."""
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self.updateGeometry()
 
     def hasHeightForWidth(self) -> bool:
         """Qt: the texts wrap."""

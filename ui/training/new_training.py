@@ -26,6 +26,7 @@ from studio.graph.wires import title_of
 from studio.node_settings.base_model import BaseModelSettings
 from studio.recipe.base_models import BaseChoice, Purpose
 from studio.recipe.more_data import mixed_in, tested, train_without_data, training_data
+from studio.shown_text import line
 from ui.canvas import dropping
 from ui.canvas.offer_card import Answer
 from ui.canvas.view import CanvasView
@@ -231,7 +232,7 @@ class NewTraining(QObject):
         """Ask what dropped data is for in a project that has data."""
         graph = self._document.graph
         source = dropping.source_of(paths, self._document)
-        name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
+        name = line(paths[0].name) if len(paths) == 1 else f"{len(paths)} files"
         answers: list[Answer] = []
         data = training_data(graph)
         if len(data) == 1:
@@ -299,7 +300,7 @@ class NewTraining(QObject):
         """The file name of a Dataset node; of several files, how many; else the title of the node."""
         parts = self._source(node)
         if len(parts) == 1:
-            return Path(parts[0]).name
+            return line(Path(parts[0]).name)
         return (
             f"{len(parts)} files"
             if parts

@@ -74,6 +74,7 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
@@ -199,6 +200,8 @@ class Session(QObject):
     # ------------------------------------------------------------ document
 
     def _document_changed(self) -> None:
+        if self.window.banner.key == "set-up" and not self.document.graph.has(self._set_up):
+            self.window.banner.dismiss("set-up")  # the training was undone or deleted
         self.window.setWindowModified(self.document.dirty)
         self.window.own["save"].setEnabled(self.document.dirty or self.document.path is None)
 
@@ -253,6 +256,7 @@ class Session(QObject):
 
     @Slot(object, object)
     def _training_set_up(self, sentence: str, train: str) -> None:
+        self._set_up = train
         self.window.inspector.show_tab(train, SETTINGS)
         run_banners.set_up(self, sentence, train)
 

@@ -167,6 +167,8 @@ def test_the_values_are_the_recipe_s_and_their_reasons_are_shown(
     reasons = [label.text() for label in dialog.findChildren(QLabel)]
     assert "54 rows are few: with 5 epochs they give 68 steps." in reasons
     dialog.reject()
+    session.document.undo()
+    assert window.banner.key == ""
 
 
 # ------------------------------------------------------------------ the chooser
