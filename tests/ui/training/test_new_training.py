@@ -309,7 +309,13 @@ def with_file(graph: Graph, rows: Path) -> Graph:
 
 def asked(session: Session, more: Path) -> list[str]:
     """Drop another file; the answers that are offered."""
-    drop_file(session, more, at=QPoint(40, 330))
+    view = session.window.canvas
+    room = view.viewport().rect()
+    places = (
+        QPoint(x, y) for y in range(10, room.height(), 20) for x in range(10, room.width(), 20)
+    )
+    free = next(p for p in places if view.graph_scene.node_at(view.camera.to_scene(p)) is None)
+    drop_file(session, more, at=free)
     offers = session.window.canvas.offers
     assert offers.text() == f"What is {more.name} for?"
     return [b.text() for b in offers.buttons]
