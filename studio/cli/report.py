@@ -18,9 +18,10 @@ from studio.cli.terminal import draw
 from studio.events import Event
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
+from studio.runs.progress import Progress, progress_of
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
-from studio.system.number_text import duration, time_left
+from studio.system.number_text import duration
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
@@ -55,7 +56,7 @@ class Reporter:
             text = self._metric(event)
         if text:
             self._print(text)
-        if event.name in ("Progress", "Metric", "Phase"):
+        if event.name in ("Forecast", "StepStarted", "Progress", "Metric", "Phase"):
             self._progress(event)
 
     def close(self) -> None:
@@ -82,30 +83,36 @@ class Reporter:
         return True
 
     def _progress(self, event: Event) -> None:
-        node = self._state.nodes.get(event.node or "")
-        if node is None or node.state != "running":
-            return
         if self._live:
-            self._draw(node)
-        elif event.name == "Progress":
-            self._plain_progress(event, node)
+            self._draw()
+        elif event.name in ("Progress", "Phase"):
+            self._plain_progress(event)
 
-    def _plain_progress(self, event: Event, node: NodeState) -> None:
-        if not node.total or node.phase == "train":
+    def _plain_progress(self, event: Event) -> None:
+        """What begins, and a line every 5 %, outside of a training."""
+        node = self._state.nodes.get(event.node or "")
+        progress = progress_of(self._state, event.time)
+        if node is None or node.state != "running" or progress is None:
             return
-        part = math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT)
-        key = (event.node, node.phase)
-        if self._reported.get(key, 0) < part:
-            self._reported[key] = part
-            title = line(node.title, SHOWN_LETTERS)
-            print(f"  {title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
+        if progress.phase.startswith("Train "):
+            return
+        part = 0
+        if event.name == "Progress":
+            part = (
+                math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT) if node.total else 0
+            )
+            if self._reported.get((event.node, node.phase), 0) >= part:
+                return
+        self._reported[(event.node, node.phase)] = part
+        print(line(f"  {progress.sentence()}"), flush=True)
 
-    def _draw(self, node: NodeState) -> None:
+    def _draw(self) -> None:
         now = time.monotonic()
-        if now - self._drawn_at < REDRAW_S:
+        progress = progress_of(self._state, time.time())
+        if progress is None or now - self._drawn_at < REDRAW_S:
             return
         self._drawn_at = now
-        text = progress_line(node, self._state.time_left_s(time.time()))
+        text = progress_line(progress, self._state.nodes.get(progress.node))
         self._erase()
         self._line = line(text)[: shutil.get_terminal_size().columns - 1]
         draw("\r" + self._line)
@@ -120,16 +127,12 @@ class Reporter:
         print(line(text))
 
 
-def progress_line(node: NodeState, left_s: float | None) -> str:
-    """The bar of a running node."""
-    share = min(1.0, (node.done or 0.0) / node.total) if node.total else 0.0
-    full = round(share * BAR_WIDTH)
-    counted = f"{node.done or 0:,.0f}/{node.total:,.0f} {node.unit}" if node.total else ""
-    left = time_left(left_s) if left_s is not None else ""
-    loss = f"loss {node.last_loss:.4f}" if node.last_loss is not None else ""
-    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {100 * share:3.0f} %" if node.total else "..."
-    parts = [node.title, node.phase, bar, counted.strip(), loss, left]
-    return "  ".join(p for p in parts if p)
+def progress_line(progress: Progress, node: NodeState | None) -> str:
+    """The bar of a run, with what it does and the time left."""
+    full = round(progress.fraction * BAR_WIDTH)
+    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {progress.percent}"
+    loss = f"loss {node.last_loss:.4f}" if node and node.last_loss is not None else ""
+    return "  ".join(p for p in (progress.where, bar, loss, progress.left) if p)
 
 
 def _figure(value: Any) -> str:
@@ -142,10 +145,15 @@ def _loss_line(state: RunState, event: Event) -> str:
     speed = event.get("tokens_per_s")
     if isinstance(speed, (int, float)):
         parts.append(f"{speed:,.0f} tokens/s")
-    left = state.time_left_s(event.time)
-    if left is not None:
-        parts.append(time_left(left))
+    progress = progress_of(state, event.time)
+    if progress is not None:
+        parts += [progress.percent, progress.left]
     return "  ".join(parts)
+
+
+def _forecast(state: RunState, event: Event) -> str:
+    progress = progress_of(state, event.time)
+    return " ▸ ".join(progress.stages) if progress else ""
 
 
 def _step_started(state: RunState, event: Event) -> str:
@@ -198,6 +206,7 @@ def _sampled(state: RunState, event: Event) -> str:
 
 
 _TELLERS: dict[str, Callable[[RunState, Event], str]] = {
+    "Forecast": _forecast,
     "StepStarted": _step_started,
     "StepFinished": _step_finished,
     "StepFailed": _step_failed,

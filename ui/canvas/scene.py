@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QGraphicsScene
 from studio.errors import Problem
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
+from studio.runs.progress import Progress
 from ui.canvas import layout
 from ui.canvas.content import NodeContent, Side, content_of
 from ui.canvas.node_item import NodeItem, PortKey
@@ -41,6 +42,7 @@ class GraphScene(QGraphicsScene):
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._notes: dict[str, tuple[str, bool]] = {}
         self._run_state: Any = None
+        self._progress: Progress | None = None
         self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)
         self.setItemIndexMethod(QGraphicsScene.ItemIndexMethod.NoIndex)
         self.setSceneRect(-WORLD_PX / 2, -WORLD_PX / 2, WORLD_PX, WORLD_PX)
@@ -161,16 +163,17 @@ class GraphScene(QGraphicsScene):
         for node_id, item in self.nodes.items():
             item.set_note(*self._notes.get(node_id, ("", False)))
 
-    def set_run_state(self, state: Any) -> None:
-        """Show a run in the footers; ``None`` removes them."""
-        self._run_state = state
+    def set_run_state(self, state: Any, progress: Progress | None = None) -> None:
+        """Show a run and its progress in the footers; ``None`` removes them."""
+        self._run_state, self._progress = state, progress
         for node_id, item in self.nodes.items():
             item.set_status(self._status(node_id))
 
     def _status(self, node_id: str) -> Any:
         nodes = getattr(self._run_state, "nodes", None) or {}
         ended = getattr(self._run_state, "finished", None) is not None
-        return status_of(nodes.get(node_id), ended)
+        own = self._progress if self._progress and self._progress.node == node_id else None
+        return status_of(nodes.get(node_id), ended, own)
 
     def refresh(self) -> None:
         """Lay out and repaint everything (theme or font changed)."""

@@ -32,6 +32,7 @@ from studio.graph.graph import Wire
 from studio.graph.registry import Registry
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
+from studio.runs.progress import Progress
 from ui.canvas import background, dropping, layout, text, tips
 from ui.canvas.commands import Commands, make_actions, open_menu, press_key, update_actions
 from ui.canvas.editing import Editor
@@ -88,9 +89,9 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, state: Any) -> None:
-        """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(state)
+    def set_run_state(self, state: Any, progress: Progress | None = None) -> None:
+        """The states of a run on its nodes, and its progress; ``None`` shows no run."""
+        self.graph_scene.set_run_state(state, progress)
 
     def fit_all(self) -> None:
         """Show the entire graph."""

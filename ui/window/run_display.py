@@ -6,16 +6,20 @@ hundred events per second cost no more than twenty.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from studio.events import Event
+from studio.runs.progress import progress_of
 from ui.runs.controller import RunController
 from ui.window import run_banners
 from ui.window.main_window import MainWindow
 
 SHOW_EVERY_MS = 100
+CLOCK_EVERY_MS = 1000
+"The time left counts down between events too."
 RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
 SAMPLE_EVENTS = (
     "Sample",
@@ -37,6 +41,8 @@ class RunDisplay(QObject):
         self._own = False
         self._timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
         self._timer.timeout.connect(self.show_progress)
+        self._clock = QTimer(self, interval=CLOCK_EVERY_MS)
+        self._clock.timeout.connect(self.show_progress)
         runs.shown_changed.connect(self.show_run)
         runs.advanced.connect(self._advanced)
         runs.reading.connect(self._reading)
@@ -98,8 +104,14 @@ class RunDisplay(QObject):
     def show_progress(self) -> None:
         """Node badges, the status line, the number of results."""
         window, shown, live = self._window, self._runs.shown, self._runs.live
-        window.canvas.set_run_state(shown.state if shown and self._own else None)
-        window.status.show_run(self._runs.phase, live.state if live else None)
+        now = time.time()
+        of_shown = progress_of(shown.state, now) if shown and shown.alive else None
+        of_live = progress_of(live.state, now) if live and live.alive else None
+        window.canvas.set_run_state(shown.state if shown and self._own else None, of_shown)
+        if window.monitor is not None:
+            window.monitor.show_progress(of_shown)
+        window.status.show_run(self._runs.phase, live.state if live else None, of_live)
+        self._clock.start() if of_live or of_shown else self._clock.stop()
         window.samples.set_may_ask(self._runs.may_sample)
         self.show_finish()
         window.show_result_count(len(shown.state.artifacts) if shown else 0)

@@ -1,11 +1,10 @@
-"""The status bar: messages left; problems, run, time left, device and memory right.
+"""The status bar: stages of the run and messages left; problems, run, time left, device and memory right.
 
 A click on the problems goes to the next one. The memory of this computer is read every two seconds.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import psutil
@@ -13,9 +12,9 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWidget
 
 from studio.errors import Problem, counted
+from studio.runs.progress import Progress
 from studio.runs.state import RunState
 from studio.shown_text import line
-from studio.system.number_text import time_left
 from ui.style import icons
 from ui.style.widgets import plain_tip
 
@@ -24,7 +23,7 @@ MESSAGE_MS = 6000
 GIB = 2**30
 RUN_WORDS = {
     "idle": "Ready",
-    "preparing": "Preparing…",
+    "preparing": "Checking the project and its data…",
     "running": "Running",
     "stopping": "Stopping…",
 }
@@ -49,7 +48,11 @@ class StatusStrip(QStatusBar):
         self.progress.setFixedWidth(110)
         self.progress.setFixedHeight(12)
         self.progress.setTextVisible(False)
-        self.progress.setAccessibleName("Progress of the current step")
+        self.progress.setRange(0, 1000)
+        self.progress.setAccessibleName("Progress of the run")
+        self.trail = QLabel(self, textFormat=Qt.TextFormat.PlainText)
+        self.trail.setAccessibleName("Stages of the run")
+        self.addWidget(self.trail)
         self.left = QLabel(self)
         self.device = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.memory = QLabel(self)
@@ -62,7 +65,7 @@ class StatusStrip(QStatusBar):
         self._timer = QTimer(self, interval=MEMORY_EVERY_MS)
         self._timer.timeout.connect(self._show_memory)
         self.show_problems([])
-        self.show_run("idle", None)
+        self.show_run("idle", None, None)
         self._show_memory()
 
     def tell(self, text: str) -> None:
@@ -83,21 +86,16 @@ class StatusStrip(QStatusBar):
         )
         icons.put(self.problems, icon, role)
 
-    def show_run(self, phase: str, state: RunState | None) -> None:
+    def show_run(self, phase: str, state: RunState | None, progress: Progress | None) -> None:
         """Show the state, progress and remaining time of the run."""
-        words = RUN_WORDS.get(phase, phase)
-        node = state.nodes.get(state.current or "") if state else None
-        running = phase in ("running", "stopping") and node is not None
-        if phase == "running" and node is not None:
-            words = f"Running {node.title}"
-        self.run.setText(words)
-        self.progress.setVisible(running)
-        if running:
-            self._show_progress(node)
-        left = state.time_left_s(time.time()) if state and phase == "running" else None
-        self.left.setVisible(left is not None)
-        if left is not None:
-            self.left.setText(time_left(left))
+        shown = progress if phase == "running" else None
+        self.run.setText(shown.where if shown else RUN_WORDS.get(phase, phase))
+        self.trail.setText(shown.trail if shown else "")
+        self.progress.setVisible(shown is not None)
+        self.left.setVisible(shown is not None)
+        if shown is not None:
+            self.progress.setValue(round(1000 * shown.fraction))
+            self.left.setText(f"{shown.percent} · {shown.left}")
         self._run_device = state.device if state else ""
         self._show_device()
 
@@ -112,12 +110,6 @@ class StatusStrip(QStatusBar):
         self.device.setText(device)
         tip = "" if self._run_device else self._own_tip
         self.device.setToolTip(plain_tip(tip or "The device of the run"))
-
-    def _show_progress(self, node: Any) -> None:
-        known = bool(node.total) and node.done is not None
-        self.progress.setRange(0, 1000 if known else 0)
-        if known:
-            self.progress.setValue(round(1000 * min(node.done / node.total, 1.0)))
 
     def _show_memory(self) -> None:
         now = psutil.virtual_memory()
