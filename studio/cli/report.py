@@ -18,6 +18,7 @@ from studio.cli.terminal import draw
 from studio.events import Event
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
+from studio.runs.outcome import kind_words, outcome_of
 from studio.runs.progress import Progress, progress_of
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
@@ -27,14 +28,7 @@ EVERY_PERCENT = 5
 BAR_WIDTH = 24
 REDRAW_S = 0.1
 SHOWN_LETTERS = 160
-RESULTS = {
-    "adapter": "Adapter",
-    "merged_model": "Merged model",
-    "tuned_model": "Tuned model",
-    "gguf": "GGUF model",
-    "report": "Report",
-}
-
+SHOWN_OUTCOME = 1000
 NOT_RESUMABLE = ("changed_since_plan", "other_version", "damaged_plan", "newer_plan")
 
 
@@ -221,19 +215,24 @@ def print_results(
     folder: RunFolder, state: RunState, status: str, untrained: Untrained | None = None
 ) -> None:
     """How a run ended: what was measured, where things are, and whether nothing was trained."""
+    found = outcome_of(state)
     took = (state.finished or 0.0) - (state.started or 0.0)
-    print(f"{status.capitalize()} after {duration(took)}.")
+    spent = "" if status == "completed" else f" It ran for {duration(took)}."
+    print(line(f"{found.headline}{spent}", SHOWN_OUTCOME))
     if untrained is not None and status == "completed":
         print(f"{untrained.after} {untrained.hint}")
+    for sentence in found.learned:
+        print(line(sentence, SHOWN_OUTCOME))
     for node, evaluation in state.evaluations.items():
         if len(state.evaluations) > 1:
             print(f"{state.title_of(node)}:")
         print(evaluation_table(evaluation))
-    for artifact in state.artifacts:
-        words = RESULTS.get(str(artifact.get("kind")))
-        if words:
-            title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
-            print(f"{words} ({title}): {artifact.get('path')}")
+    for artifact in found.made:
+        words = kind_words(line(str(artifact.get("kind")), SHOWN_LETTERS))
+        title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
+        print(f"{words} ({title}): {artifact.get('path')}")
+    if found.next:
+        print(found.next)
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(

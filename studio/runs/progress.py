@@ -199,7 +199,7 @@ def _place(state: RunState, name: str, own: tuple[str, ...]) -> int:
 
 def _runs(state: RunState, name: str) -> bool:
     """Whether a node is run; the others are reused."""
-    return state.forecast is None or name in state.forecast
+    return state.forecast is None or name in state.forecast or name == state.current
 
 
 # ------------------------------------------------------------ time left
@@ -215,18 +215,22 @@ def _left(state: RunState, now: float) -> tuple[float | None, bool]:
             continue
         rest, all_known = _node_left(state, name, now)
         known, complete = known + rest, complete and all_known
-        if not all_known and "train" in node.stages and not _is_after_start(state, name):
-            training_ahead = True
+        training_ahead = training_ahead or _training_unknown(state, name)
     if complete:
         return known, False
     # Without the time of the training, which is most of a run, the rest says nothing.
     return (None if training_ahead or known < 1 else known), True
 
 
-def _is_after_start(state: RunState, name: str) -> bool:
+def _training_unknown(state: RunState, name: str) -> bool:
+    """Whether a training lies ahead, or has just begun, whose time is unknown."""
     node = state.nodes[name]
-    trained = any(phase == "train" for phase, _ in node.phases)
-    return trained and (node.eta_s is not None or not is_in_training(state, name))
+    if "train" not in node.stages or _measured(state, name, 0.0) is not None:
+        return False
+    if any(phase == "train" for phase, _ in node.phases) and not is_in_training(state, name):
+        return False
+    usual = dict((state.forecast or {}).get(name) or ())
+    return usual.get("train") is None
 
 
 def _node_left(state: RunState, name: str, now: float) -> tuple[float, bool]:

@@ -206,7 +206,7 @@ def _step_started(state: RunState, event: Event) -> None:
 
 def _phase(state: RunState, event: Event) -> None:
     node = state.node(event.node)
-    _enter(state, event, str(event.get("phase", "")))
+    _enter(state, event, str(event.get("phase") or ""))
     node.phase_title = str(event.get("title") or "")
     node.done = node.total = None
     node.unit = ""
@@ -298,6 +298,8 @@ def _metric(state: RunState, event: Event) -> None:
 def _newest_metric(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     if "loss" in event.data:
+        if not node.phases:  # without the event that it began
+            node.phases.append(("train", node.started or 0.0))
         loss = number(event.data["loss"])
         node.last_loss = loss if math.isfinite(loss) else None
         if node.phase in ("", "train"):

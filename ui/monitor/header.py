@@ -14,11 +14,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from studio.runs.outcome import best_of
 from studio.runs.progress import Progress
 from studio.runs.series import Series
 from studio.runs.state import RunState
 from ui.monitor import words
-from ui.monitor.marks import best_of, best_words
+from ui.monitor.marks import best_words
 from ui.style.widgets import plain_tip
 
 CAPTIONS = {

@@ -9,10 +9,10 @@ from studio.events import Event
 from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
-from studio.system.number_text import percent
+from studio.runs.outcome import ended_words, outcome_of
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
-from ui.monitor.marks import early_words, recovery_words
+from ui.monitor.marks import recovery_words
 from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
 from ui.window.banner import Offer
@@ -111,7 +111,7 @@ def ended(session: Session, follower: RunFollower) -> None:
     name = state.name or follower.folder.id
     if state.status == "completed":
         nothing = untrained(session, follower)
-        sentence = completed_sentence(follower)
+        sentence = outcome_of(state, name).sentence()
         window.banner.offer(
             "ended",
             "info" if nothing else "circle-check",
@@ -120,7 +120,8 @@ def ended(session: Session, follower: RunFollower) -> None:
         )
     elif state.failure is not None:
         hint = str(state.failure.get("hint") or "")
-        sentence = f"{state.failure.get('sentence') or 'The run failed.'} {hint}".strip()
+        why = state.failure.get("sentence") or "The run failed."
+        sentence = f"{ended_words(state)} {why} {hint}".strip()
         node = state.failure.get("node")
         offers: list[Offer] = [("Show Log", lambda: window.show_tab(LOG))]
         if node is not None and session.document.graph.has(str(node)):
@@ -133,11 +134,10 @@ def ended(session: Session, follower: RunFollower) -> None:
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
         window.banner.offer("ended", "circle-x", sentence, offers)
     elif session.runs.resumable is not None:
-        how = HOW.get(state.status, "did not finish")
         window.banner.offer(
             "ended",
             "circle-stop",
-            f"{name} {how}. It can be resumed from its last checkpoint.",
+            f"{name}: {ended_words(state)} It can be resumed from its last checkpoint.",
             [("Resume", lambda: session.runs.resume(follower.folder))],
         )
 
@@ -162,25 +162,3 @@ def recovered(window: MainWindow, event: Event) -> None:
         f"{recovery_words(event.data)}.",
         [("Show Curves", lambda: window.show_tab(CURVES))],
     )
-
-
-def completed_sentence(follower: RunFollower) -> str:
-    """The results in one line: ``Starter finished in 3:07. Exact match: 0 % → 86 %.``"""
-    state = follower.state
-    if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
-        return "Nothing has changed since the last run; all results were reused."
-    spent = ""
-    if state.started is not None and state.finished is not None:
-        spent = f" in {words.duration(state.finished - state.started)}"
-    sentence = f"{state.name or follower.folder.id} finished{spent}."
-    for ended_early in state.early_stops.values():
-        sentence += f" {early_words(ended_early)}"
-    several = len(state.evaluations) > 1
-    for node, evaluation in state.evaluations.items():
-        for name, pair in (evaluation.get("measures") or {}).items():
-            before, after = pair.get("before"), pair.get("after")
-            if isinstance(before, (int, float)) and isinstance(after, (int, float)):
-                title = name.replace("_", " ").capitalize()
-                title = f"{state.title_of(node)}, {title.lower()}" if several else title
-                sentence += f" {title}: {percent(before)} → {percent(after)}."
-    return sentence

@@ -20,7 +20,7 @@ from ui.window.main_window import MainWindow
 SHOW_EVERY_MS = 100
 CLOCK_EVERY_MS = 1000
 "The time left counts down between events too."
-RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
+RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted", "RunFinished")
 SAMPLE_EVENTS = (
     "Sample",
     "RunStarted",
@@ -82,7 +82,7 @@ class RunDisplay(QObject):
         if window.monitor is not None:
             window.monitor.refresh()
         names = {e.name for e in events}
-        if not names.isdisjoint(RESULT_EVENTS):
+        if not names or not names.isdisjoint(RESULT_EVENTS):  # without events, it was interrupted
             window.results.refresh()
         if "Insight" in names:
             window.insight.refresh()

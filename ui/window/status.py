@@ -16,7 +16,7 @@ from studio.runs.progress import Progress
 from studio.runs.state import RunState
 from studio.shown_text import line
 from ui.style import icons
-from ui.style.widgets import plain_tip
+from ui.style.widgets import ElidedLabel, plain_tip
 
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
@@ -43,16 +43,17 @@ class StatusStrip(QStatusBar):
         self.problems.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.problems.setStyleSheet("QToolButton { padding: 1px 6px; }")
         self.problems.clicked.connect(self.problems_clicked)
-        self.run = QLabel(self, textFormat=Qt.TextFormat.PlainText)
+        self.run = ElidedLabel(self)
         self.progress = QProgressBar(self)
         self.progress.setFixedWidth(110)
         self.progress.setFixedHeight(12)
         self.progress.setTextVisible(False)
         self.progress.setRange(0, 1000)
         self.progress.setAccessibleName("Progress of the run")
-        self.trail = QLabel(self, textFormat=Qt.TextFormat.PlainText)
+        self.trail = ElidedLabel(self)
+        self.trail.setContentsMargins(8, 0, 6, 0)
         self.trail.setAccessibleName("Stages of the run")
-        self.addWidget(self.trail)
+        self.addWidget(self.trail, 1)
         self.left = QLabel(self)
         self.device = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.memory = QLabel(self)
