@@ -203,19 +203,18 @@ def next_step(state: RunState) -> str:
     if not trained:
         return ""
     if any(e.get("examples") for e in state.evaluations.values()):
-        compare = "Compare the answers before and after in Results"
+        compare = "compare the answers in Results"
     elif "evaluate" not in types:
-        compare = "Add an Evaluate node to compare the answers before and after"
+        compare = "add an Evaluate node to compare answers"
     else:
         compare = ""
     if "export" in types:
         use = "use the exported files"
     elif "merge" in types or "tuned_model" in kinds:
-        use = "add an Export node for a GGUF file or a folder to share"
+        use = "add an Export node to share the model"
     else:
-        use = "add Merge and Export nodes for a model to share"
-    text = f"{compare}, or {use}" if compare else use
-    return f"Next: {text[:1].lower()}{text[1:]}."
+        use = "add Merge and Export nodes to share the model"
+    return f"Next: {f'{compare}, or {use}' if compare else use}."
 
 
 def _pair(record: Mapping[str, Any], step: str, loss: str) -> tuple[float, float] | None:

@@ -62,8 +62,8 @@ def test_done_says_what_was_learned_and_made_and_what_to_do_next() -> None:
     assert [a["kind"] for a in found.made] == ["merged_model", "adapter"]
     assert [a["kind"] for a in found.prepared] == ["dataset"]
     assert found.sentence().endswith(
-        "Made: merged model, adapter. Next: compare the answers before and after in Results, or "
-        "add an Export node for a GGUF file or a folder to share."
+        "Made: merged model, adapter. Next: compare the answers in Results, or add an Export node "
+        "to share the model."
     )
 
 
@@ -71,8 +71,8 @@ def test_the_next_step_names_only_what_is_missing() -> None:
     only = [n for n in NODES if n["id"] in ("data", "train")]
     trained = [at(0, "RunStarted", name="A", nodes=only), *TRAINED[1:-1], ENDED]
     assert outcome_of(state_of(*trained)).next == (
-        "Next: add an Evaluate node to compare the answers before and after, or add Merge and "
-        "Export nodes for a model to share."
+        "Next: add an Evaluate node to compare answers, or add Merge and Export nodes to share the "
+        "model."
     )
     untrained = [at(0, "RunStarted", name="A", nodes=only[:1]), saved("data", "dataset"), ENDED]
     found = outcome_of(state_of(*untrained))
