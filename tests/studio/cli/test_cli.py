@@ -353,6 +353,6 @@ def test_each_evaluation_of_a_run_is_printed_under_its_node(capsys, tmp_path: Pa
     print_results(RunFolder(tmp_path), state, "completed")
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     titles = [lines.index("Easy:"), lines.index("Hard:")]
-    measured = [i for i, line in enumerate(lines) if "exact match" in line]
+    measured = [i for i, line in enumerate(lines) if line.startswith("  exact match")]
     assert [lines[i].split()[-2] for i in measured] == ["50.0", "25.0"]
     assert titles[0] < measured[0] < titles[1] < measured[1]
