@@ -29,7 +29,6 @@ BAR_WIDTH = 24
 REDRAW_S = 0.1
 SHOWN_LETTERS = 160
 SHOWN_OUTCOME = 1000
-NOT_RESUMABLE = ("changed_since_plan", "other_version", "damaged_plan", "newer_plan")
 
 
 class Reporter:
@@ -239,7 +238,9 @@ def print_results(
             f"The run host exited unexpectedly; the last lines of {folder.log_path.name} may "
             "contain the reason."
         )
-    if status != "completed" and (state.failure or {}).get("code") not in NOT_RESUMABLE:
+    remains = folder.remains()
+    if remains.offered(status):
+        print(remains.sentence())
         print(f"Resume with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
 
 

@@ -35,6 +35,7 @@ _HOW = {
     "interrupted": "Interrupted",
     "failed": "Failed",
 }
+UNFINISHED = tuple(_HOW)
 _FIRST = ("merged_model", "tuned_model", "gguf", "export", "adapter")
 _FEWEST_EVALUATIONS = 2  # so that one is the best
 

@@ -162,7 +162,8 @@ def _doing(state: RunState, node: NodeState | None) -> str:
     if state.status == "preparing":
         return "Starting the run process"
     if node is None:
-        return "Looking for results of earlier runs"
+        begun = any(n.state != "waiting" for n in state.nodes.values())
+        return "Starting the next step" if begun else "Looking for results of earlier runs"
     return node.phase_title or ("" if node.phase else "Starting the step")
 
 

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QV
 
 from studio.runs.progress import Progress
 from studio.runs.state import RunState
+from studio.runs.status import RunView
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
@@ -135,6 +136,7 @@ class MonitorPanel(QWidget):
         """Show this run; ``None`` shows the empty text."""
         self._state = state
         self._node = None
+        self.header.use_view(None)
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
         for plot in self.plots:
@@ -145,6 +147,12 @@ class MonitorPanel(QWidget):
     def show_progress(self, progress: Progress | None) -> None:
         """Show the progress of the run in the line above the curves."""
         self.header.show_progress(progress)
+
+    def show_view(self, view: RunView | None) -> None:
+        """Show the status of the run in its header."""
+        self.header.use_view(view)
+        if view is not None and self._state is not None and self.isVisible():
+            self.header.show_state(self._state, self._node)
 
     def show_reading(self, fraction: float) -> None:
         """Show how much of the events of the run has been read."""

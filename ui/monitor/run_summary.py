@@ -14,11 +14,10 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
-from studio.runs.outcome import ended_words
+from studio.runs.outcome import UNFINISHED, ended_words
 from studio.runs.state import RunState
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system.stored_json import open_regular
-from ui.monitor import words
 
 TAIL_BYTES = 64 * 1024
 HEAD_BYTES = 8 * 1024
@@ -58,7 +57,7 @@ def summarize(folder: RunFolder) -> RunSummary:
 
 def _ended(first: list[Event], last: list[Event], status: str) -> str:
     """Where an unfinished run ended, from its first and last events."""
-    if status not in words.RESUMABLE:
+    if status not in UNFINISHED:
         return ""
     state = RunState()
     for event in [*(e for e in first if e.name == "RunStarted"), *last]:

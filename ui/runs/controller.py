@@ -20,14 +20,15 @@ from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
+from studio.runs.status import RunView, view_of
 from studio.system import torch_report
 from studio.system.settings import AppSettings
+from ui.runs.fingerprints import CurrentFingerprints
 from ui.runs.follower import RunFollower
 from workers.row_check import check_before_run
 from workers.run_thread import Mode, RunThread
 from workers.task import Task, run_task
 
-RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
 LOOK_AT_RUNS = 30
 
 
@@ -65,6 +66,7 @@ class RunController(QObject):
         self._task: Task | None = None
         self._compiled_graph: Graph | None = None
         self._resumable: RunFolder | None = None
+        self.fingerprints = CurrentFingerprints(document, registry, self)
         self._of_project: set[str] = (
             set()
         )  # IDs of runs started here, even if the project is renamed
@@ -99,8 +101,7 @@ class RunController(QObject):
         """Find out whether this project's newest run was stopped or interrupted."""
         runs = list_runs(self.runs_dir)[:LOOK_AT_RUNS]
         newest = next((run for run in runs if self.is_of_project(run)), None)
-        may = newest is not None and newest.status() in RESUMABLE
-        self._resumable = newest if may else None
+        self._resumable = newest if newest is not None and may_resume(newest) else None
         self.changed.emit()
 
     def is_of_project(self, run: RunFolder) -> bool:
@@ -117,6 +118,28 @@ class RunController(QObject):
     def project_opened(self) -> None:
         """Handle that another project was opened."""
         self._of_project.clear()
+        for follower in (self.live, self.shown):
+            if follower is not None:
+                follower.own = self.is_of_project(follower.folder)
+        self._look_at_graph()
+
+    def _look_at_graph(self) -> None:
+        """Fingerprints are needed while a run of this project is shown."""
+        wanted = self.shown is not None and self.shown.own
+        self.fingerprints.look() if wanted else self.fingerprints.rest()
+
+    def view(self, follower: RunFollower | None) -> RunView | None:
+        """A run as every part of the window shows it."""
+        if follower is None:
+            return None
+        return view_of(
+            follower.state,
+            follower.status,
+            name=follower.name,
+            own=follower.own,
+            ran=follower.ran,
+            now=self.fingerprints.found,
+        )
 
     # ------------------------------------------------------------ run
 
@@ -166,7 +189,7 @@ class RunController(QObject):
     def resume(self, folder: RunFolder | None = None) -> None:
         """Resume a run in its folder; by default the newest one of this project."""
         folder = folder or self.resumable
-        if folder is None or self.phase != "idle" or folder.status() not in RESUMABLE:
+        if folder is None or self.phase != "idle" or not may_resume(folder):
             return
         self._go(folder, self._settings().run_in)
 
@@ -190,6 +213,7 @@ class RunController(QObject):
         leave_core = self._settings().leave_core
         thread = RunThread(folder, mode, leave_core=leave_core, registry=self._registry)
         follower = RunFollower(thread, folder, self)
+        follower.own = self.is_of_project(folder)
         follower.advanced.connect(self._advanced)
         follower.reading.connect(self._reading)
         follower.replaced.connect(self._replaced)
@@ -278,6 +302,7 @@ class RunController(QObject):
         old, self.shown = self.shown, follower
         if old is not None and old is not self.live and old is not follower:
             self._drop(old)
+        self._look_at_graph()
         self.shown_changed.emit()
 
     def forget(self, folder: RunFolder) -> None:
@@ -306,9 +331,15 @@ class RunController(QObject):
 
     def close(self) -> None:
         """Stop following; runs in separate hosts continue."""
+        self.fingerprints.close()
         if self._task is not None:
             self._task.cancel()
             self._task = None
         for follower in {self.live, self.shown}:
             if follower is not None and follower.alive:
                 follower.let_go()
+
+
+def may_resume(folder: RunFolder) -> bool:
+    """Whether a run is offered to be resumed."""
+    return folder.remains().offered(folder.status())

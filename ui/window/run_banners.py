@@ -10,6 +10,7 @@ from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import ended_words, outcome_of
+from studio.runs.status import look_of
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
 from ui.monitor.marks import recovery_words
@@ -21,13 +22,6 @@ from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 if TYPE_CHECKING:
     # Import cycle: the session shows these banners, and their buttons act on the session.
     from ui.window.session import Session
-
-HOW = {
-    "stopped": "was stopped",
-    "suspended": "was suspended",
-    "interrupted": "was interrupted",
-    "failed": "failed",
-}
 
 
 def attached(session: Session, run: RunFolder) -> None:
@@ -44,11 +38,12 @@ def attached(session: Session, run: RunFolder) -> None:
 def resumable(session: Session, run: RunFolder) -> None:
     """This project's newest run can be resumed."""
     found = summarize(run)
-    how = HOW.get(found.status, "did not finish")
+    look = look_of(found.status)
+    when = words.day_and_time(found.started).lower()
     session.window.banner.offer(
         "resumable",
-        "history",
-        f"The last run of this project {how} ({words.day_and_time(found.started).lower()}).",
+        look.icon,
+        f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
             ("Show Curves", lambda: session.runs.show_run(run)),
@@ -108,10 +103,10 @@ def ended(session: Session, follower: RunFollower) -> None:
     state, window = follower.state, session.window
     window.banner.dismiss("attached")
     window.banner.dismiss("untrained")
-    name = state.name or follower.folder.id
+    view = session.runs.view(follower)
     if state.status == "completed":
         nothing = untrained(session, follower)
-        sentence = outcome_of(state, name).sentence()
+        sentence = outcome_of(state, follower.folder.id).sentence()
         window.banner.offer(
             "ended",
             "info" if nothing else "circle-check",
@@ -133,12 +128,16 @@ def ended(session: Session, follower: RunFollower) -> None:
             rows = state.non_finite
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
         window.banner.offer("ended", "circle-x", sentence, offers)
-    elif session.runs.resumable is not None:
+    elif view is not None:
+        remains = follower.folder.remains()
+        may = remains.offered(view.status)
+        then = remains.sentence() if may else "It has nothing to resume from: no step had finished."
+        resume: Offer = ("Resume", lambda: session.runs.resume(follower.folder))
         window.banner.offer(
             "ended",
-            "circle-stop",
-            f"{name}: {ended_words(state)} It can be resumed from its last checkpoint.",
-            [("Resume", lambda: session.runs.resume(follower.folder))],
+            view.look.icon,
+            f"{view.name}: {ended_words(state)} {then}",
+            [resume] if may else [],
         )
 
 

@@ -20,10 +20,10 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.runs.status import look_of
 from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
-from ui.monitor import words
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
@@ -212,7 +212,7 @@ class Session(QObject):
             self.window.canvas.fit_all()
             self.problems.check()
             self.runs.look_for_resumable()
-            self.display.look_at_project()
+            self.display.show_progress()
 
     @Slot(object)
     def _offer_recovery(self, graph: Graph) -> None:
@@ -275,7 +275,7 @@ class Session(QObject):
     def _run_ended(self, follower: RunFollower) -> None:
         state = follower.state
         self.window.runs.refresh()
-        status = words.STATUS_WORDS.get(state.status, state.status).lower()
+        status = look_of(follower.status).word.lower()
         trained = state.status != "completed" or run_banners.untrained(self, follower) is None
         self.window.status.tell(
             f"Run {status}." if trained else f"Run {status}. Nothing was trained."

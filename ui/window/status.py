@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 from studio.errors import Problem, counted
 from studio.runs.progress import Progress
 from studio.runs.state import RunState
+from studio.runs.status import RunView, look_of
 from studio.shown_text import line
 from ui.style import icons
 from ui.style.widgets import ElidedLabel, plain_tip
@@ -21,12 +22,7 @@ from ui.style.widgets import ElidedLabel, plain_tip
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
 GIB = 2**30
-RUN_WORDS = {
-    "idle": "Ready",
-    "preparing": "Checking the project and its data…",
-    "running": "Running",
-    "stopping": "Stopping…",
-}
+IDLE_WORDS = {"idle": "Ready", "preparing": "Checking the project and its data…"}
 
 
 class StatusStrip(QStatusBar):
@@ -87,16 +83,28 @@ class StatusStrip(QStatusBar):
         )
         icons.put(self.problems, icon, role)
 
-    def show_run(self, phase: str, state: RunState | None, progress: Progress | None) -> None:
+    def show_run(
+        self,
+        phase: str,
+        state: RunState | None,
+        view: RunView | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Show the state, progress and remaining time of the run."""
-        shown = progress if phase == "running" else None
-        self.run.setText(shown.where if shown else RUN_WORDS.get(phase, phase))
-        self.trail.setText(shown.trail if shown else "")
-        self.progress.setVisible(shown is not None)
-        self.left.setVisible(shown is not None)
-        if shown is not None:
-            self.progress.setValue(round(1000 * shown.fraction))
-            self.left.setText(f"{shown.percent} · {shown.left}")
+        status = view.status if view is not None and view.active and phase != "idle" else phase
+        words = IDLE_WORDS.get(phase) or look_of(status).word
+        running = phase == "running" and progress is not None
+        if running and progress is not None:
+            words = progress.where
+        if view is not None and view.active and not view.own:
+            words += f" of the project “{line(view.name)}”"
+        self.run.setText(words)
+        self.trail.setText(progress.trail if running and progress else "")
+        self.progress.setVisible(phase in ("running", "stopping") and progress is not None)
+        self.left.setVisible(running)
+        if progress is not None:
+            self.progress.setValue(round(1000 * progress.fraction))
+            self.left.setText(f"{progress.percent} · {progress.left}")
         self._run_device = state.device if state else ""
         self._show_device()
 
