@@ -105,9 +105,15 @@ class Progress:
         return " · ".join((self.where, self.percent, self.left))
 
 
-def progress_of(state: RunState, now: float) -> Progress | None:
-    """The progress of a run at a Unix time; ``None`` unless it is being prepared or running."""
-    if state.status not in ("preparing", "running"):
+STARTING = Progress("", "", "Starting", "Starting the run process", 0.0, None, True, (), 0)
+
+
+def progress_of(state: RunState, now: float, status: str = "") -> Progress | None:
+    """The progress of a run at a Unix time; ``None`` unless it is being prepared or running. ``status`` is that
+    of its ``RunView``: the events of a resumed run do not know that it is being prepared again."""
+    if "preparing" in (status, state.status):
+        return STARTING
+    if state.status != "running":
         return None
     node = state.nodes.get(state.current or "")
     left, at_least = _left(state, now)
@@ -159,8 +165,6 @@ def _count(node: NodeState) -> str:
 
 
 def _doing(state: RunState, node: NodeState | None) -> str:
-    if state.status == "preparing":
-        return "Starting the run process"
     if node is None:
         begun = any(n.state != "waiting" for n in state.nodes.values())
         return "Starting the next step" if begun else "Looking for results of earlier runs"
@@ -208,7 +212,7 @@ def _runs(state: RunState, name: str) -> bool:
 
 def _left(state: RunState, now: float) -> tuple[float | None, bool]:
     """The known part of the remaining time, and whether parts are unknown."""
-    if state.status != "running" or (state.forecast is None and state.current is None):
+    if state.forecast is None and state.current is None:
         return None, True
     known, complete, training_ahead = 0.0, True, False
     for name, node in state.nodes.items():
@@ -280,8 +284,6 @@ def _forecast_place(node: NodeState, before: list[tuple[str, float | None]]) -> 
 def _fraction(state: RunState, now: float) -> float:
     """The share of the run that is completed. It is that of the earlier times if all are known, and
     does not go back."""
-    if state.status != "running":
-        return 0.0
     nodes = [name for name in state.nodes if _runs(state, name)]
     forecast = state.forecast or {}
     timed = {

@@ -216,7 +216,8 @@ class World:
         row = sentence(RunSummary(self.folder, "Toys", view.status, None, None, None))
         assert row.startswith(f"Toys: {word}, ")
         phase = "running" if self.status == "preparing" else self.status
-        progress = progress_of(follower.state, self.time) if view.active else None
+        active = view.active
+        progress = progress_of(follower.state, self.time, view.status) if active else None
         phase = "idle" if self.status in ENDS else phase
         parts.strip.show_run(phase, follower.state, view, progress)
         self.check_strip(parts.strip.run.text(), word)

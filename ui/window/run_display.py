@@ -99,9 +99,11 @@ class RunDisplay(QObject):
         """Node badges, header, list, the status line, the number of results."""
         window, shown, live = self._window, self._runs.shown, self._runs.live
         now = time.time()
-        of_shown = progress_of(shown.state, now) if shown and shown.alive else None
-        of_live = progress_of(live.state, now) if live and live.alive else None
         view, live_view = self._runs.view(shown), self._runs.view(live)
+        of_shown, of_live = (
+            progress_of(run.state, now, seen.status) if run and seen and seen.active else None
+            for run, seen in ((shown, view), (live, live_view))
+        )
         window.canvas.set_run_state(view.nodes if view else None, of_shown)
         if window.monitor is not None:
             window.monitor.show_view(view)

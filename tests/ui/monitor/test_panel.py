@@ -295,7 +295,7 @@ def test_the_time_left_reads_the_same_everywhere(
     progress = progress_of(state, events[-1].time)
     assert progress is not None
     panel.show_progress(progress)
-    bar.show_run("running", state, progress)
+    bar.show_run("running", state, None, progress)
     left = "over 5 min 36 s left"
     assert panel.header.text_of("progress") == f"Train 120/600 · 40 % · {left}"
     assert (bar.run.text(), bar.left.text()) == ("Train 120/600", f"40 % · {left}")
