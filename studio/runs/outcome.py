@@ -77,6 +77,9 @@ def ended_words(state: RunState) -> str:
     """Where an unfinished run ended: ``Failed in Train after step 3 of 6.``"""
     how = _HOW.get(state.status, state.status.capitalize())
     if state.ended_in is None:
+        ended = [n for n, node in state.nodes.items() if node.state in ("done", "skipped")]
+        if ended:
+            return f"{how} after {state.title_of(ended[-1])}."
         return f"{how} before the first step of the run."
     return f"{how} in {state.title_of(state.ended_in)} {place_words(state, state.ended_in)}."
 

@@ -117,3 +117,6 @@ def test_a_run_that_ends_before_its_steps() -> None:
         at(0, "RunStarted", nodes=NODES), at(1, "RunFinished", status="stopped", seconds=1.0)
     )
     assert ended_words(state) == "Stopped before the first step of the run."
+    between = [e for e in story(KNOWN) if e.time <= 10][:5]
+    end = at(11, "RunFinished", status="stopped", seconds=1.0)
+    assert ended_words(state_of(*between, end)) == "Stopped after Dataset."
