@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+import pytest
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.graph.graph import Graph, Node
 from studio.graph.project import save_project
+from studio.runs.folder import RunFolder
 from tests.e2e.window import click_node, type_setting
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, runs_of
@@ -111,3 +114,99 @@ def test_a_run_of_another_project_is_named(
     session.project.open(other)
     qtbot.waitUntil(lambda: monitor.header.text_of("project") == "another one (Toys)")
     assert badge(session, "toy") == ""
+
+
+def stop_in_the_middle(session: Session, qtbot: QtBot) -> RunFolder:
+    """Start a long run, stop it, and return it."""
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
+    live = session.runs.live
+    assert live is not None
+    qtbot.waitUntil(lambda: bool(live.state.metrics))
+    session.window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
+    return runs_of(session)[0]
+
+
+def answer(title: str, seen: list[str]) -> None:
+    """Press a button of the open dialog once it is shown, and note its text."""
+
+    def press() -> None:
+        dialog = QApplication.activeModalWidget()
+        if dialog is None:
+            QTimer.singleShot(20, press)
+            return
+        seen.append(dialog.accessibleDescription())
+        (button,) = [b for b in dialog.findChildren(QPushButton) if b.text() == title]
+        QTest.mouseClick(button, LEFT)
+
+    QTimer.singleShot(0, press)
+
+
+@pytest.mark.parametrize("choice", ["Run with the New Settings", "Resume as It Was", "Cancel"])
+def test_resume_names_what_has_changed_and_asks(
+    make_session: MakeSession, qtbot: QtBot, choice: str
+) -> None:
+    session = make_session(toys.toy_graph(steps=2000, delay_s=0.01))
+    run = stop_in_the_middle(session, qtbot)
+    window = session.window
+    assert window.banner.text() == "Toys was stopped. It can be resumed from its last checkpoint."
+    type_setting(session, qtbot, "toy", "delay_s", "0")
+    type_setting(session, qtbot, "toy", "steps", "30")
+    seen: list[str] = []
+    answer(choice, seen)
+    qtbot.mouseClick(window.banner.button("Resume"), LEFT)
+    qtbot.waitUntil(lambda: bool(seen))
+    assert "The project has changed since this run." in seen[0]
+    assert "Toy: Steps 2000 → 30" in seen[0]
+    assert "Toy: Delay 0.01 → 0" in seen[0]
+    if choice == "Cancel":
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        assert [r.id for r in runs_of(session)] == [run.id]
+        return
+    qtbot.waitUntil(lambda: session.runs.phase == "running" or len(runs_of(session)) == 2)
+    if choice == "Resume as It Was":
+        assert session.runs.live is not None
+        assert session.runs.live.folder.id == run.id
+        qtbot.waitUntil(lambda: badge(session, "toy") == "Changed since this run")
+        window.own["stop"].trigger()
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        assert len(runs_of(session)) == 1
+    else:
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        newest = runs_of(session)[0]
+        assert newest.id != run.id
+        assert newest.status() == "completed"
+        qtbot.waitUntil(lambda: badge(session, "toy").startswith("Done"))
+
+
+def test_resume_is_not_offered_where_nothing_was_finished(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=10, fail_at=4))
+    run_to_its_end(session, qtbot)
+    window = session.window
+    assert window.banner.text() == "Toy: it broke. Set another step."
+    assert not window.own["resume"].isVisible()
+    resume = {a.text(): a for a in window.runs.menu_for(runs_of(session)[0]).actions()}["Resume"]
+    assert not resume.isEnabled()
+    assert badge(session, "toy").startswith("Failed")
+
+
+def test_a_failed_run_with_a_finished_step_is_resumed_without_a_promise(
+    make_session: MakeSession, qtbot: QtBot, project: Path
+) -> None:
+    """There is no checkpoint, so none is mentioned, also after the next start."""
+    nodes = (
+        Node("first", "toy", {"steps": 3, "delay_s": 0.0}, position=(0.0, 0.0)),
+        Node("second", "toy", {"steps": 9, "fail_at": 4}, position=(300.0, 0.0)),
+    )
+    save_project(project, Graph("Toys", nodes))
+    session = make_session(Graph("Toys", nodes), project)
+    run_to_its_end(session, qtbot)
+    assert session.window.own["resume"].isVisible()
+    session.window.close()
+    again = make_session(Graph("Toys", nodes), project)
+    text = again.window.banner.text()
+    assert text.startswith("The last run of this project failed (")
+    assert text.endswith("It can be resumed: finished steps are reused.")

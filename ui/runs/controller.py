@@ -18,6 +18,7 @@ from studio.estimate.forecast import forecast_of
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.runs.compare import Comparison, compare
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
 from studio.runs.status import RunView, view_of
@@ -39,6 +40,7 @@ class RunController(QObject):
     ``start_failed``: a StudioError or another exception while starting a run. ``shown_changed``:
     panels show another run. ``advanced``: a batch of events of the shown run was applied. ``reading``:
     the fraction of its earlier events that was read.
+    ``resume_differs``: a run was not resumed, because the graph differs from it (``RunFolder``, ``Comparison``).
     ``run_ended``: the live run ended (the follower).
     """
 
@@ -48,6 +50,7 @@ class RunController(QObject):
     shown_changed = Signal()
     advanced = Signal(object)
     reading = Signal(float)
+    resume_differs = Signal(object, object)
     run_started = Signal(object)
     run_ended = Signal(object)
 
@@ -187,11 +190,33 @@ class RunController(QObject):
         self.start_failed.emit(error)
 
     def resume(self, folder: RunFolder | None = None) -> None:
-        """Resume a run in its folder; by default the newest one of this project."""
+        """Resume a run in its folder; by default the newest one of this project. If the graph is another one than that
+        of the run, ``resume_differs`` is emitted instead."""
         folder = folder or self.resumable
         if folder is None or self.phase != "idle" or not may_resume(folder):
             return
-        self._go(folder, self._settings().run_in)
+        if not self.is_of_project(folder):
+            self.resume_as_it_was(folder)
+            return
+        graph, registry, place = self._document.graph, self._registry, self._document.project_dir
+
+        def compared(found: Comparison) -> None:
+            self._task = None
+            self.changed.emit()
+            if found.lines:
+                self.resume_differs.emit(folder, found)
+            else:
+                self.resume_as_it_was(folder)
+
+        self._task = run_task(
+            lambda: compare(folder, graph, registry, place), compared, self._not_compiled
+        )
+        self.changed.emit()
+
+    def resume_as_it_was(self, folder: RunFolder) -> None:
+        """Continue a run with its own graph."""
+        if self.phase == "idle" and may_resume(folder):
+            self._go(folder, self._settings().run_in)
 
     def attach(self, folder: RunFolder) -> None:
         """Follow a run that is running in another host."""
