@@ -150,7 +150,8 @@ def test_resume_names_what_has_changed_and_asks(
     session = make_session(toys.toy_graph(steps=2000, delay_s=0.01))
     run = stop_in_the_middle(session, qtbot)
     window = session.window
-    assert window.banner.text() == "Toys was stopped. It can be resumed from its last checkpoint."
+    assert window.banner.text().startswith("Toys: Stopped in Toy after step ")
+    assert window.banner.text().endswith(". It can be resumed from its last checkpoint.")
     type_setting(session, qtbot, "toy", "delay_s", "0")
     type_setting(session, qtbot, "toy", "steps", "30")
     seen: list[str] = []
