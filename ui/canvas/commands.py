@@ -33,7 +33,7 @@ _ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
 _TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 _COMMANDS = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.MetaModifier
-_NODE = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
+_NODE = ("rename", "duplicate", "connect_ports", "", "cut", "copy", "paste", "", "frame", "delete")
 _WIRE = ("delete",)
 
 
@@ -85,6 +85,10 @@ class Commands:
         """Edit the title of the selected node in place."""
         if len(self._view.selected_ids()) == 1:
             self._view.titles.edit(self._view.selected_ids()[0])
+
+    def connect_ports(self) -> None:
+        """Choose a port of the current node by keyboard, and connect it."""
+        self._view.begin_key_wires()
 
     def select_all(self) -> None:
         """Select every node."""
@@ -194,6 +198,14 @@ SPECS = (
     Spec("delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete the selection", "selection"),
     Spec("rename", "Rename", "pencil", ("F2",), "Rename the node", "one"),
     Spec(
+        "connect_ports",
+        "Connect…",
+        "link",
+        ("C",),
+        "Choose a port of the node with the arrow keys, and connect it",
+        "one",
+    ),
+    Spec(
         "select_all",
         "Select All",
         "square-dashed-mouse-pointer",
@@ -255,6 +267,13 @@ def update_actions(view: CanvasView, actions: dict[str, QAction]) -> None:
 def press_key(view: CanvasView, event: QKeyEvent) -> bool:
     """Handle a key without an action (Esc, Space, arrows, Ctrl+Tab, Enter); False if the canvas does
     not use it."""
+    if view.key_wires is not None:
+        if view.key_wires.press(event):
+            return True
+        view.cancel_gesture()
+        view.announce_current()
+        if event.key() == Qt.Key.Key_Escape:
+            return True
     key, modifiers = Qt.Key(event.key()), event.modifiers()
     ctrl = bool(modifiers & _COMMANDS)
     if keys.opens_menu(key, modifiers):

@@ -233,10 +233,37 @@ class DragWire(Gesture):
         if self._moving in scene.wires:
             scene.wires[self._moving].setVisible(False)
 
+    def begin(self) -> None:
+        """Begin without the mouse: ``aim`` chooses the end, ``finish`` connects."""
+        self.started = True
+        self.start()
+
+    @property
+    def fixed(self) -> End:
+        """The end that stays."""
+        return self._fixed
+
+    def ends(self) -> frozenset[End]:
+        """Every port at which the wire may end."""
+        return frozenset().union(*self._good.values())
+
+    def aim(self, end: End) -> None:
+        """Let the wire end at this port, which accepts it."""
+        self._target, self._reason, self._on_node = end, "", True
+        self._draw(self.view.graph_scene.nodes[end.node].port_point(end.side, end.port))
+
+    def finish(self) -> None:
+        """Connect to the port that was aimed at."""
+        self.release(QPointF(), Modifiers.NoModifier)
+
     def move(self, at: QPointF, modifiers: Modifiers) -> None:
         """Find the target under the mouse and show whether the wire may end there."""
         point = self.view.camera.to_scene(at)
         self._find(point)
+        self._draw(point)
+
+    def _draw(self, point: QPointF) -> None:
+        """The loose wire, to the target that accepts it, or to a point of the scene."""
         loose = point
         if self._target is not None and not self._reason:
             item = self.view.graph_scene.nodes[self._target.node]

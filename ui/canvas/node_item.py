@@ -36,6 +36,7 @@ class NodeItem(QGraphicsItem):
         self.selected = False
         self.current = False
         self.hovered_port: PortKey | None = None
+        self.focused_port: PortKey | None = None
         self.lit: frozenset[PortKey] | None = None
         self.wired: dict[PortKey, str] = {}
         self.texts: dict[tuple[str, int, int], str] = {}
@@ -92,7 +93,8 @@ class NodeItem(QGraphicsItem):
             self.update()
 
     def mark(self, name: str, value: Any) -> None:
-        """Set one of the marks ``hovered_port``, ``lit`` or ``wired`` and repaint if it changed."""
+        """Set one of the marks ``hovered_port``, ``focused_port``, ``lit`` or ``wired`` and repaint if it
+        changed."""
         if getattr(self, name) != value:
             setattr(self, name, value)
             self.update()

@@ -34,6 +34,7 @@ Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
 _LABEL_PAD = 16.0
 _HEADER_PX = 22
+_FOCUS_PX, _FOCUS_RADIUS = 2.2, 11.0
 _DIMMED = 0.45
 
 
@@ -327,6 +328,10 @@ def _port(
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(halo)
         painter.drawEllipse(QPointF(), 12, 12)
+    if item.focused_port == key:
+        painter.setPen(QPen(c.text, _FOCUS_PX / max(0.3, min(1.0, painter.worldTransform().m11()))))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawEllipse(QPointF(), _FOCUS_RADIUS, _FOCUS_RADIUS)
     painter.setPen(QPen(c.surface_raised, 3.5))
     path = shapes.port_path(type_id)
     painter.setBrush(Qt.BrushStyle.NoBrush)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ui.canvas.scene import GraphScene
 
 NOTHING = "Nothing selected"
+_MOST_WIRES = 20
 
 
 def tip_at(scene: GraphScene, point: QPointF) -> str:
@@ -75,12 +76,31 @@ def spoken(item: NodeItem) -> str:
     return ", ".join(p for p in parts if p)
 
 
-def describe(view: QWidget, text: str, place: int, count: int) -> None:
-    """Announce the current node; ``place`` counts from 1, an empty ``text`` means none."""
-    line = f"{text}, {place} of {count}" if text else NOTHING
+def overview(scene: GraphScene) -> str:
+    """The graph as text, while nothing is selected: its nodes, and what is connected to what."""
+    count = len(scene.nodes)
+    if not count:
+        return f"{NOTHING}. The canvas is empty"
+    title = {node_id: item.content.title for node_id, item in scene.nodes.items()}
+    joined = [f"{title[w.source]} to {title[w.target]}" for w in scene.wires]
+    more = f", and {len(joined) - _MOST_WIRES} more" if len(joined) > _MOST_WIRES else ""
+    nodes = (
+        f"{count} node{'s' if count > 1 else ''}: {', '.join(list(title.values())[:_MOST_WIRES])}"
+    )
+    wires = f". Connected: {', '.join(joined[:_MOST_WIRES])}{more}" if joined else ""
+    return f"{NOTHING}. {nodes}{wires}"
+
+
+def announce(view: QWidget, line: str) -> None:
+    """Make a line the canvas's accessible description, and have a new one read, except for the overview."""
     if line == view.accessibleDescription():
         return
     view.setAccessibleDescription(line)
     announcement = getattr(QtGui, "QAccessibleAnnouncementEvent", None)  # Qt 6.8 and newer
-    if text and announcement is not None and QAccessible.isActive() and view.hasFocus():
+    if (
+        not line.startswith(NOTHING)
+        and announcement is not None
+        and QAccessible.isActive()
+        and view.hasFocus()
+    ):
         QAccessible.updateAccessibility(announcement(view, line))

@@ -8,7 +8,8 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -18,6 +19,7 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDragMoveEvent,
     QDropEvent,
+    QFocusEvent,
     QHelpEvent,
     QKeyEvent,
     QMouseEvent,
@@ -30,6 +32,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+from studio.runs.progress import Progress
 from studio.runs.status import NodeView
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
@@ -38,7 +41,9 @@ from ui.canvas.commands import Commands, make_actions, open_menu, press_key, upd
 from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
+from ui.canvas.key_wires import KeyWires
 from ui.canvas.node_paint import badge_rect
+from ui.canvas.offer_card import OfferCard
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
@@ -57,6 +62,7 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
+    key_wires: KeyWires | None = None  # of the class: Qt sends events before the constructor ends
     room_changed = Signal()
     down_pressed = Signal()
 
@@ -73,12 +79,15 @@ class CanvasView(PointerView):
         self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
         self.setAccessibleName("Canvas")
+        self.viewport().setAccessibleName("Canvas")
         self.setAcceptDrops(True)
         self.setMinimumSize(200, 150)
         self.editor = Editor(document, registry)
         self.commands = Commands(self)
         self.titles = TitleEdit(self)
         self.finder = Finder(self)
+        self.offers = OfferCard(self)
+        self.ask_about_data: Callable[[Sequence[Path], QPointF], object] | None = None
         self._actions = make_actions(self)
         theme.changed.connect(self._on_theme)
         self._stop_listening = _follow(document, self)
@@ -95,9 +104,11 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
-        """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(views)
+    def set_run_state(
+        self, views: Mapping[str, NodeView] | None, progress: Progress | None = None
+    ) -> None:
+        """The states of a run on its nodes, and its progress; ``None`` shows no run."""
+        self.graph_scene.set_run_state(views, progress)
 
     def fit_all(self) -> None:
         """Show the entire graph."""
@@ -141,6 +152,8 @@ class CanvasView(PointerView):
 
     def select(self, ids: Iterable[str], wires: Iterable[Wire] = ()) -> None:
         """Select exactly these nodes and wires; what does not exist is left out."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
         known = tuple(dict.fromkeys(i for i in ids if i in self.graph_scene.nodes))
         changed = known != self._selected
         self._selected = known
@@ -163,10 +176,17 @@ class CanvasView(PointerView):
         for wire, line in self.graph_scene.wires.items():
             line.mark("selected", wire in self._wires)
         update_actions(self, self._actions)
-        now = self.graph_scene.nodes.get(node_id or "")
+        self.announce_current()
+
+    def announce_current(self) -> None:
+        """Describe the current node for screen readers."""
+        now = self.graph_scene.nodes.get(self._current or "")
         ids = self.document.graph.ids()
         place = ids.index(now.id) + 1 if now else 0
-        tips.describe(self, tips.spoken(now) if now else "", place, len(ids))
+        if now is None:
+            tips.announce(self, tips.overview(self.graph_scene))
+        else:
+            tips.announce(self, f"{tips.spoken(now)}, {place} of {len(ids)}")
 
     # Document, theme, ground. ---------------------------------------------------------------
 
@@ -272,6 +292,44 @@ class CanvasView(PointerView):
 
     # Keyboard. --------------------------------------------------------------------------------
 
+    def begin_key_wires(self) -> None:
+        """Put the focus on a port of the current node."""
+        self.cancel_gesture()
+        if self._current is not None:
+            wires = KeyWires(self, self._current)
+            self.key_wires = wires if wires.start() else None
+
+    def cancel_gesture(self) -> bool:
+        """Cancel the current gesture of mouse or keyboard; returns whether there was one."""
+        wires, self.key_wires = self.key_wires, None
+        if wires is not None:
+            wires.cancel()
+        return super().cancel_gesture() or wires is not None
+
+    def event(self, event: QEvent) -> bool:
+        """Qt: while a port has the focus, keys belong to it before they are shortcuts."""
+        if self.key_wires is None or not isinstance(event, QKeyEvent):
+            return super().event(event)
+        if event.type() == QEvent.Type.ShortcutOverride and KeyWires.uses(event):
+            event.accept()
+            return True
+        if event.type() == QEvent.Type.KeyPress:
+            self.keyPressEvent(event)  # also Tab, which Qt would take for the next widget
+            return True
+        return super().event(event)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Qt: the focus goes elsewhere, and leaves the ports."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
+        super().focusOutEvent(event)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Qt: the mouse ends what the keyboard began."""
+        if self.key_wires is not None:
+            self.cancel_gesture()
+        super().mousePressEvent(event)
+
     def focusNextPrevChild(self, forward: bool) -> bool:
         """Qt: Tab searches for a node, so only Shift+Tab leaves the canvas."""
         return False if forward else super().focusNextPrevChild(forward)
@@ -299,7 +357,8 @@ class CanvasView(PointerView):
         """Qt: add the node, or hand the files on."""
         if dropping.take(self, event.mimeData(), self.camera.to_scene(event.position())):
             event.acceptProposedAction()
-            self.setFocus(Qt.FocusReason.OtherFocusReason)
+            if not self.offers.has_focus():
+                self.setFocus(Qt.FocusReason.OtherFocusReason)
 
 
 def _follow(document: Document, view: CanvasView) -> Any:

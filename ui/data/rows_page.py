@@ -89,7 +89,9 @@ class RowsPage(QWidget):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
-        self._stack = PageStack(self, self.state, scrolling(body, self))
+        scroll = scrolling(body, self)
+        scroll.setAccessibleName("Rows")
+        self._stack = PageStack(self, self.state, scroll)
 
     def show_dataset(self, node: str | None, train: str | None) -> None:
         """Show the rows of this Dataset node, which are used by this Train node."""

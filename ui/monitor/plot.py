@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QHelpEvent, QNativeGestureEvent, QWheelEvent
+from PySide6.QtGui import QAccessible, QColor, QFont, QHelpEvent, QNativeGestureEvent, QWheelEvent
 from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
 from ui.monitor import style, words
@@ -174,7 +174,32 @@ class LivePlot(QWidget):
             return
         self.marks = marks
         self.lines.show(marks, large="eval_loss" in self._items)
-        self.view.setAccessibleDescription(". ".join(tip for _, tip in marks.tips))
+        self.describe()
+
+    def describe(self) -> None:
+        """The curves and marks as text, for screen readers: where each curve begins and ends, and its lowest."""
+        curves = (self._curve_words(spec) for spec in self.spec.curves)
+        parts = [*filter(None, curves), *(tip for _, tip in self.marks.tips)]
+        said = ". ".join(parts) or "No data"
+        if said != self.view.accessibleDescription():
+            self.view.setAccessibleDescription(said)
+
+    def _curve_words(self, spec: CurveSpec) -> str:
+        x, y = self._points[spec.key]
+        known = np.flatnonzero(np.isfinite(y))
+        if not len(known):
+            return ""
+        first, last, low = known[0], known[-1], known[np.argmin(y[known])]
+        words_at = [
+            f"{words.number_text(float(y[i]), 4)} at {self._where(x[i])}"
+            for i in (first, last, low)
+        ]
+        if first == last:
+            return f"{spec.label}: {words_at[0]}"
+        return f"{spec.label}: from {words_at[0]} to {words_at[1]}, lowest {words_at[2]}"
+
+    def _where(self, x: float) -> str:
+        return words.duration(x) if self._axis == "time" else f"step {x:.0f}"
 
     def points(self, key: str) -> Points:
         """The full series of a curve, as given."""
@@ -207,6 +232,8 @@ class LivePlot(QWidget):
         self._drawing = False
         if not self._cross.isVisible():
             self._show_last()
+        if QAccessible.isActive():
+            self.describe()
 
     def _draw(self, spec: CurveSpec, x: Any, y: Any, total: int) -> None:
         symbol = spec.marker if spec.marker and len(x) <= 200 else None
@@ -283,9 +310,8 @@ class LivePlot(QWidget):
             return
         self._cross.setValue(x)
         values = [self._value_at(c.key, x) for c in self.spec.curves]
-        where = words.duration(x) if self._axis == "time" else f"step {x:.0f}"
         self.legend.set_values(
-            [words.number_text(v, 4) if v is not None else "" for v in values], where
+            [words.number_text(v, 4) if v is not None else "" for v in values], self._where(x)
         )
 
     def _show_last(self) -> None:

@@ -134,6 +134,7 @@ class MainWindow(QMainWindow):
     def _make_tabs(self) -> QTabWidget:
         tabs = QTabWidget(self)
         tabs.setDocumentMode(True)
+        tabs.setAccessibleName("Curves, log and results")
         tabs.tabBar().setDrawBase(False)
         self._curves_place = QWidget(self)
         self._curves_column = QVBoxLayout(self._curves_place)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QLineEdit, QWidget
 
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec
@@ -32,7 +32,7 @@ class FieldContext:
     relative to it. ``value`` gives another setting of the same node, ``base_value`` one of the node
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
-    ``names`` can be.
+    ``names`` can be. ``choose_model`` opens the base model chooser for this node.
     """
 
     registry: Registry
@@ -43,6 +43,7 @@ class FieldContext:
     base_value: Callable[[str], object] = lambda name: None
     edit_many: Callable[[Mapping[str, Any], str], None] | None = None
     choices: Callable[[str], Sequence[str]] = lambda path: ()
+    choose_model: Callable[[], None] | None = None
 
 
 class Editor(QWidget):
@@ -71,7 +72,11 @@ class Editor(QWidget):
         """Use ``control`` for the focus, the accessible name and the description."""
         self.control = control
         control.setObjectName(f"field:{self.path}")
-        control.setAccessibleName(self.spec.meta.label)
+        for named in (
+            control,
+            *control.findChildren(QLineEdit),
+        ):  # also the line of an editable list
+            named.setAccessibleName(self.spec.meta.label)
         control.setAccessibleDescription(described(self.spec))
         control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         control.installEventFilter(self)
