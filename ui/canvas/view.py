@@ -8,7 +8,8 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -30,6 +31,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+from studio.runs.progress import Progress
 from studio.runs.status import NodeView
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
@@ -39,6 +41,7 @@ from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
 from ui.canvas.node_paint import badge_rect
+from ui.canvas.offer_card import OfferCard
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
@@ -79,6 +82,8 @@ class CanvasView(PointerView):
         self.commands = Commands(self)
         self.titles = TitleEdit(self)
         self.finder = Finder(self)
+        self.offers = OfferCard(self)
+        self.ask_about_data: Callable[[Sequence[Path], QPointF], object] | None = None
         self._actions = make_actions(self)
         theme.changed.connect(self._on_theme)
         self._stop_listening = _follow(document, self)
@@ -95,9 +100,11 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
-        """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(views)
+    def set_run_state(
+        self, views: Mapping[str, NodeView] | None, progress: Progress | None = None
+    ) -> None:
+        """The states of a run on its nodes, and its progress; ``None`` shows no run."""
+        self.graph_scene.set_run_state(views, progress)
 
     def fit_all(self) -> None:
         """Show the entire graph."""
@@ -299,7 +306,8 @@ class CanvasView(PointerView):
         """Qt: add the node, or hand the files on."""
         if dropping.take(self, event.mimeData(), self.camera.to_scene(event.position())):
             event.acceptProposedAction()
-            self.setFocus(Qt.FocusReason.OtherFocusReason)
+            if not self.offers.has_focus():
+                self.setFocus(Qt.FocusReason.OtherFocusReason)
 
 
 def _follow(document: Document, view: CanvasView) -> Any:
