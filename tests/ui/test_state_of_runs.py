@@ -256,6 +256,9 @@ def test_a_banner_lies_over_the_canvas(make_session: MakeSession, qtbot: QtBot) 
     assert window.banner.width() == window.canvas.width()
     after = window.canvas.mapToGlobal(window.canvas.rect().topLeft()), window.canvas.size()
     assert before == after
+    window.canvas.fit_all()
+    top = min(window.canvas.node_rect_in_view(node).top() for node in ("toy", "other"))
+    assert top > window.banner.height()
     qtbot.mouseClick(window.banner.button("Show Log"), LEFT)
     assert not window.banner.isVisible()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QEvent, QObject
+from PySide6.QtCore import QEvent, QObject, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
@@ -28,7 +28,11 @@ _ROLES = {
 
 
 class Banner(QFrame):
-    """Icon, sentence, buttons, and a cross to dismiss it, over the top of its parent. Hidden without an offer."""
+    """Icon, sentence, buttons, and a cross to dismiss it, over the top of its parent. Hidden without an offer.
+
+    ``covers`` carries the height that it hides."""
+
+    covers = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -85,6 +89,7 @@ class Banner(QFrame):
         self._fit()
         self.raise_()
         self.show()
+        self.covers.emit(self.height())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Qt: the parent has another size."""
@@ -127,6 +132,7 @@ class Banner(QFrame):
     def _clear(self) -> None:
         self.key, self._must_answer = "", False
         self.hide()
+        self.covers.emit(0)
         for button in self._buttons:
             self._row.removeWidget(button)
             button.hide()

@@ -99,6 +99,7 @@ class MainWindow(QMainWindow):
         column.setSpacing(0)
         column.addWidget(self.canvas, 1)
         self.banner = Banner(middle)
+        self.banner.covers.connect(self._banner_covers)
         self.setCentralWidget(middle)
         self.tabs = self._make_tabs()
         self.docks = {
@@ -118,6 +119,9 @@ class MainWindow(QMainWindow):
         icons.put(self.recent_menu.menuAction(), "history")
         theme.changed.connect(self._color)
         self._color()
+
+    def _banner_covers(self, pixels: int) -> None:
+        self.canvas.camera.covered_px = pixels
 
     def _color(self) -> None:
         """Highlight the Run button."""
