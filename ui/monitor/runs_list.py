@@ -116,8 +116,10 @@ def status_color(status: str) -> QColor:
 
 
 def details(summary: RunSummary) -> str:
-    """``Today 14:03 · 3 min 07 s · loss 0.412``."""
+    """``Today 14:03 · 3 min 07 s · loss 0.412``, and where an unfinished run ended."""
     parts = [words.day_and_time(summary.started)]
+    if summary.ended:
+        parts.append(summary.ended.rstrip("."))
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
     if summary.loss is not None:

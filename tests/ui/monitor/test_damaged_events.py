@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.errors import Problem
 from studio.events import EVENTS, Event, from_line
+from studio.runs.progress import progress_of
 from studio.runs.state import RunState
 from tests.damaged import FIELDS, VALUES
 from tests.ui.monitor import fake_run
@@ -121,8 +122,8 @@ def test_markup_in_names_and_answers_is_shown_as_it_is_written(qtbot: QtBot, tex
     state = RunState()
     state.apply(Event("RunStarted", 1.0, None, {"nodes": [{"id": "a"}], "device": text}))
     state.apply(Event("StepStarted", 2.0, "a", {"title": text}))
-    strip.show_run("running", state)
+    strip.show_run("running", state, None, progress_of(state, 2.0))
     strip.show_problems([Problem(text)])
     assert {strip.run.textFormat(), strip.device.textFormat()} == {GuiQt.TextFormat.PlainText}
-    assert (strip.run.text(), strip.device.text()) == (f"Running {text}", text)
+    assert (strip.run.text(), strip.device.text()) == (f"{text}: Starting the step", text)
     assert as_shown(strip.problems.toolTip()) == text
