@@ -136,6 +136,7 @@ class MonitorPanel(QWidget):
         self._node = None
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
+        self._due = []  # plots that wait for the points of another run
         for plot in self.plots:
             plot.following = True
         points = sum(len(s.step) for s in state.metrics.values()) if state else 0
