@@ -140,7 +140,7 @@ def _left(state: RunState) -> str:
 
 def _last(series: Series | None, name: str) -> float | None:
     """The last measured value, among the last few."""
-    values: list[float] = getattr(series, name) if series is not None else []
+    values = getattr(series, name) if series is not None else ()
     return next((v for v in reversed(values[-50:]) if not math.isnan(v)), None)
 
 
