@@ -11,7 +11,7 @@ from studio.graph.node_type import NodeType
 from studio.graph.schema import Settings
 from ui.inspector.editors.base import is_undo_key
 from ui.style import icons, theme
-from ui.style.widgets import MutedLabel, icon_side
+from ui.style.widgets import MutedLabel, icon_side, plain_tip
 
 
 class TitleEdit(QLineEdit):
@@ -39,7 +39,7 @@ class TitleEdit(QLineEdit):
         """Show a text that may have been trimmed; the caret stays while it means the same."""
         if self.text().strip() != text:
             self.setText(text)
-        self.setToolTip(text)
+        self.setToolTip(plain_tip(text))
 
 
 class NodeHeader(QWidget):
@@ -57,7 +57,7 @@ class NodeHeader(QWidget):
         self._title.setObjectName("node-title")
         self._title.textEdited.connect(self.retitled.emit)
         self._title.left.connect(self.left)
-        self._kind = QLabel(self)
+        self._kind = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self._kind.setObjectName("node-kind")
         self._kind.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         self._kind.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -84,7 +84,7 @@ class NodeHeader(QWidget):
         if node.title or self._title.text().strip() or not self._title.hasFocus():
             self._title.show_text(node.title or kind)
         self._kind.setText(f"Type: {kind}   ID: {node.id}")
-        self._kind.setToolTip(f"Command line: --set {node.id}.SETTING=VALUE")
+        self._kind.setToolTip(plain_tip(f"Command line: --set {node.id}.SETTING=VALUE"))
         self._help.setText(node_type.help if node_type else "")
         self._help.setVisible(node_type is not None)
         self._paint()

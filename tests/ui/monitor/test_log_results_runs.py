@@ -227,6 +227,9 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
         place = panel.list.visualItemRect(panel.list.item(1)).center()
         qtbot.mouseClick(panel.list.viewport(), Qt.MouseButton.LeftButton, pos=place)
     assert opened.args[0].id == "20261121-100000-starter"
+    panel.choose(opened.args[0].id)
+    with qtbot.assertNotEmitted(panel.open_wanted):  # it is already shown
+        qtbot.keyClick(panel.list, Qt.Key.Key_Return)
     for answer, left in (("Cancel", 2), ("Delete", 1)):
         QTimer.singleShot(20, lambda answer=answer: answer_with(answer))
         panel.delete(second)
