@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,14 +281,15 @@ def import_problem(status: int, output: str) -> str:
 
 def writable(folder: Path) -> bool:
     """Whether files can be created in a folder. `os.access` only sees the read-only attribute on Windows, so a file
-    is created and removed."""
+    is created and removed. `tempfile` is not used: before Python 3.13 it takes a refusal of Windows for a name in use,
+    and tries 2**31 names."""
+    file = folder / f".lora-studio-{secrets.token_hex(8)}"
     try:
-        handle, name = tempfile.mkstemp(prefix=".lora-studio-", dir=folder)
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError:
         return False
-    os.close(handle)
     with contextlib.suppress(OSError):  # a scanner may hold it for a moment
-        os.unlink(name)
+        os.unlink(file)
     return True
 
 
@@ -306,9 +307,11 @@ def cloud_folder(path: Path) -> str:
         if root and _inside(resolved, root):
             return "OneDrive"
     parts = Path(resolved).parts
-    for name in ("OneDrive", "Dropbox", "Google Drive", "iCloudDrive"):
+    for name in ("OneDrive", "Dropbox", "Google Drive", "iCloudDrive", "Nextcloud"):
         if any(part == name or part.startswith(f"{name} - ") for part in parts):
             return name
+    if any(part.startswith("Dropbox (") or part.endswith(" Dropbox") for part in parts):
+        return "Dropbox"  # with the name of a company
     if sys.platform == "darwin":
         home = str(Path.home() / "Library")
         if _inside(resolved, os.path.join(home, "CloudStorage")):

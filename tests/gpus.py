@@ -103,7 +103,7 @@ class NotSupported(NVMLError):
     """As in pynvml."""
 
 
-class _Nvml:
+class Nvml:
     """The functions of pynvml that the program calls."""
 
     NVMLError = NVMLError
@@ -195,8 +195,10 @@ def _seen(cards: list[Card]) -> list[_Seen]:
     if wanted is None:
         return whole
     found: list[_Seen] = []
-    for entry in wanted.split(","):
-        name = entry.strip()
+    entries = [entry.strip() for entry in wanted.split(",")]
+    for number, name in enumerate(entries):
+        if name in entries[:number]:
+            return []
         if name.startswith(("GPU-", "MIG-")):
             each = whole if name.startswith("GPU-") else parts
             one = next((s for s in each if s.uuid.startswith(name[4:])), None)
@@ -260,7 +262,7 @@ def install(monkeypatch: pytest.MonkeyPatch, home: Path, **facts: Any) -> Comput
     for name in torch_report.VARIABLES[:-1]:
         monkeypatch.setenv(name, "")  # so that what the program sets is undone after the test
         monkeypatch.delenv(name)
-    monkeypatch.setitem(sys.modules, "pynvml", _Nvml(computer))
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(computer))
     monkeypatch.setattr(torch_report, "installed", lambda: computer.build)
     monkeypatch.setattr(torch_report, "_run", computer.report)
     monkeypatch.setattr(torch_report, "_answers", {})

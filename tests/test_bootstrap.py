@@ -34,6 +34,7 @@ from bootstrap import (
     system,
     torch_source,
 )
+from tests.windows_files import refused_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY_FILES = [ROOT / "main.py", ROOT / "tests" / "__main__.py", *(ROOT / "bootstrap").glob("*.py")]
@@ -173,6 +174,14 @@ def test_build_of_torch_by_driver_and_card(
         assert words in " ".join(decision.notices)
 
 
+def test_windows_needs_a_newer_driver_for_the_same_build() -> None:
+    driver = _driver("526.98", AMPERE)
+    assert torch_source.decide(LINUX, "x86_64", driver).build == torch_source.BUILDS[1]
+    decision = torch_source.decide(WINDOWS, "AMD64", driver)
+    assert decision.build is None
+    assert "driver 528.33 or newer" in decision.notices[0]
+
+
 def test_arm_builds_have_no_kernels_before_ampere() -> None:
     decision = torch_source.decide(LINUX, "aarch64", _driver("580.95.05", TURING))
     assert decision.build is None
@@ -189,6 +198,7 @@ def test_a_gpu_never_keeps_a_cpu_build(platform: str) -> None:
         assert not torch_source.acceptable(_installed("2.13.0"), source)
         assert not torch_source.acceptable(_installed("2.13.0+cpu"), source)
         assert torch_source.acceptable(_installed("2.13.0", "13.0"), source)
+        assert torch_source.acceptable(_installed("2.13.0+cu132", "13.2"), source)
         assert torch_source.acceptable(_installed("2.13.0+cu126", "12.6"), source)
     assert CU130.arguments() == [
         "torch==2.13.0+cu130",
@@ -242,6 +252,22 @@ def test_cards_are_read_from_nvidia_smi(tmp_path: Path) -> None:
     lines = "NVIDIA GeForce RTX 3090, 8.6, 572.16\nTesla, P100, 6.0, 572.16\n"
     found = cards.installed(_fake_smi(tmp_path, f"printf '{lines}'"))
     assert found == _driver("572.16", AMPERE, cards.Card("Tesla, P100", (6, 0)))
+
+
+def test_nvidia_smi_is_found_in_the_folder_of_windows(tmp_path: Path) -> None:
+    _fake_smi(tmp_path, "echo 'Tesla T4, 7.5, 572.16'")
+    (tmp_path / "System32").mkdir()
+    (tmp_path / "nvidia-smi").rename(tmp_path / "System32" / "nvidia-smi.exe")
+    found = cards.installed({"PATH": str(tmp_path), "SYSTEMROOT": str(tmp_path)})
+    assert found == _driver("572.16", TURING)
+
+
+def test_nvml_answers_where_nvidia_smi_names_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "_from_nvml", lambda: _driver("572.16", TURING))
+    environment = _fake_smi(tmp_path, "echo 'No devices were found'")
+    assert cards.installed(environment) == _driver("572.16", TURING)
 
 
 def test_nvml_answers_where_nvidia_smi_is_missing(
@@ -537,6 +563,10 @@ def test_torch_that_does_not_see_the_card_is_reported(
     install.verify(setup)
     assert "cannot use the NVIDIA card" in setup.progress.stream.getvalue()  # type: ignore[attr-defined]
     assert warning in setup.progress.stream.getvalue()  # type: ignore[attr-defined]
+    setup = replace(setup, progress=progress.Progress(io.StringIO()))
+    monkeypatch.setattr(install, "run", lambda *_: (0, "CUDA True\n"))
+    install.verify(setup)
+    assert "cannot use" not in setup.progress.stream.getvalue()  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- programs that use the environment
@@ -579,16 +609,18 @@ def test_a_set_up_waits_for_a_run_and_names_it(
 
     def ends(_seconds: float) -> None:
         calls.append("waited")
-        user.communicate()
+        if len(calls) == 2:
+            user.communicate()
 
     monkeypatch.setattr("bootstrap.install.time.sleep", ends)
     monkeypatch.setattr(install.Setup, "pip", lambda *_: (calls.append("installed") or 0, ""))
     install.set_up(source, venv, [])
-    assert calls == ["waited", "installed"]
+    assert calls == ["waited", "waited", "installed"]
     told = capsys.readouterr().err
-    assert "the run 20260101-120000-starter" in told
+    assert told.count("the run 20260101-120000-starter") == 1
     assert "main.py stop RUN" in told
     assert in_use.users(venv) == []
+    assert list((venv / in_use.FOLDER).iterdir()) == []
 
 
 @pytest.mark.usefixtures("user")
@@ -613,13 +645,15 @@ def test_stopping_a_run_does_not_wait_for_it(
     (source / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
     monkeypatch.setattr(bootstrap, "SOURCE", source)
     monkeypatch.setattr(requirements, "missing", lambda _: ["torch==2.13.0"])
-    monkeypatch.setattr(install, "set_up", lambda *_: pytest.fail("must not set up"))
-    started: list[Path] = []
+    started: list[Path | str] = []
+    monkeypatch.setattr(install, "set_up", lambda *_: started.append("set-up"))
     monkeypatch.setattr(bootstrap, "_hand_over", lambda python, _: started.append(python))
     monkeypatch.setattr("main.bootstrap.ensure", bootstrap.ensure)
     monkeypatch.setattr(in_use, "hold", lambda *_: None)
     main._prepare(["stop", "RUN"])
     assert started == [requirements.venv_python(venv)]
+    main._prepare(["check", "p.studio"])
+    assert started[1:] == ["set-up", requirements.venv_python(venv)]
 
 
 @pytest.mark.parametrize(
@@ -643,6 +677,20 @@ def test_a_project_in_upper_case_opens_the_window(monkeypatch: pytest.MonkeyPatc
     assert opened == [["TALK.STUDIO"]]
 
 
+def test_the_mark_of_an_earlier_process_with_the_same_number_is_replaced(
+    complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, venv = complete
+    mark = venv / in_use.FOLDER / f"{os.getpid()}.lock"
+    mark.parent.mkdir()
+    mark.write_text("the run 20260101-120000-starter", encoding="utf-8")
+    monkeypatch.setattr(in_use, "_held", [])
+    in_use.hold("the window", venv)
+    (handle,) = in_use._held
+    assert mark.read_text(encoding="utf-8") == "the window"
+    os.close(handle)
+
+
 def test_only_an_environment_of_ours_is_marked_as_used(tmp_path: Path) -> None:
     in_use.hold("the window", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -651,8 +699,8 @@ def test_only_an_environment_of_ours_is_marked_as_used(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- space
 
 
-def _space(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> None:
-    usage = type("Usage", (), {"total": 1 << 50, "free": int(free_gib * 2**30)})
+def _space(monkeypatch: pytest.MonkeyPatch, free_gib: float, total: int = 1 << 50) -> None:
+    usage = type("Usage", (), {"total": total, "free": int(free_gib * 2**30)})
     monkeypatch.setattr("bootstrap.install.shutil.disk_usage", lambda _: usage)
 
 
@@ -684,6 +732,13 @@ def test_space_is_checked_for_the_build(
     assert ("PIP_NO_CACHE_DIR" in setup.pip_environment) is not keeps_copies
 
 
+def test_a_file_system_that_does_not_report_its_space_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _space(monkeypatch, 0.0, total=0)
+    install.check_space(_setup(tmp_path, tmp_path / ".venv"), install.TORCH_CUDA)
+
+
 def test_a_card_without_space_names_the_smaller_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -707,6 +762,38 @@ def test_a_small_temporary_folder_is_not_used_for_downloads(
     install.check_space(setup, install.TORCH_CUDA)
     assert Path(setup.pip_environment["TMPDIR"]).is_relative_to(setup.venv)
     assert Path(setup.pip_environment["TMPDIR"]).is_dir()
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_downloads_beside_the_environment_are_removed(
+    complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    source, venv = complete
+    (source / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
+    _machine(monkeypatch, NO_CARD)
+    folder = venv / install.DOWNLOADS
+    monkeypatch.setattr(install, "check_space", lambda setup, _: setup.download_into(folder))
+
+    def pip(setup: install.Setup, _: list[str]) -> tuple[int, str]:
+        (Path(setup.pip_environment["TEMP"]) / "wheel").touch()
+        return status, ""
+
+    monkeypatch.setattr(install.Setup, "pip", pip)
+    with pytest.raises(BootstrapError) if status else contextlib.nullcontext():
+        install.set_up(source, venv, [])
+    assert not folder.exists()
+
+
+def test_a_platform_without_packages_is_refused_before_anything_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, venv = _fake_source(tmp_path), tmp_path / ".venv"
+    monkeypatch.setattr(cards, "installed", lambda *_: NO_CARD)
+    monkeypatch.setattr(platforms, "problem", lambda: "torch has no build for this processor.")
+    monkeypatch.setattr(install, "run", lambda *_, **__: pytest.fail("must not start anything"))
+    with pytest.raises(BootstrapError, match="no build for this processor"):
+        install.set_up(source, venv, [])
+    assert not venv.exists()
 
 
 @pytest.mark.parametrize(
@@ -789,6 +876,22 @@ def test_a_platform_without_packages_is_named_with_the_way_out(
 def test_supported_platforms_are_not_refused(changes: dict[str, Any]) -> None:
     assert platforms.problem(replace(GOOD, **changes)) is None
     assert platforms.problem() is None  # where the tests run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu sse4_1 sse4_2\n", True),
+        ("flags\t\t: fpu sse4_1\n", False),
+        ("model name\t: unknown\n", True),
+    ],
+)
+def test_sse42_is_read_from_the_flags(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", LINUX)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    assert platforms._has_sse42() is expected
 
 
 def test_an_old_python_names_a_newer_one_that_is_installed(
@@ -958,6 +1061,9 @@ def test_a_path_that_windows_cannot_hold_is_refused_before_the_download(
     short, long = Path("C:/lora/.venv"), Path("C:/Users/" + "x" * 60 + "/.venv")
     monkeypatch.setattr(platforms, "long_paths", lambda: False)
     assert platforms.path_problem(short) is None
+    fits = Path("C:/" + "x" * (platforms.LONGEST_PATH - platforms.DEEPEST_PACKAGE_FILE - 3))
+    assert platforms.path_problem(fits) is None
+    assert "1 characters" in (platforms.path_problem(Path(f"{fits}x")) or "")
     sentence = platforms.path_problem(long)
     assert sentence is not None
     assert "Windows allows 259" in sentence
@@ -992,28 +1098,44 @@ def test_sources_in_a_cloud_folder_get_an_environment_elsewhere(
     [
         ("/home/a/OneDrive - Firma/lora", "OneDrive"),
         ("/home/a/Dropbox/lora", "Dropbox"),
+        ("/home/a/Dropbox (Firma)/lora", "Dropbox"),
+        ("/home/a/Firma Dropbox/Anna/lora", "Dropbox"),
+        ("/home/a/Nextcloud/lora", "Nextcloud"),
+        ("/home/a/from Google Drive/lora", ""),
         ("/home/a/dropboxes/lora", ""),
+        ("/home/a/Dropboxes/lora", ""),
+        ("/home/a/Cloud/lora", "OneDrive"),
+        ("/home/a/Clouds/lora", ""),
+        ("/home/a/Library/CloudStorage/Box-Box/lora", ""),
     ],
 )
 def test_cloud_folders_are_recognized(
     monkeypatch: pytest.MonkeyPatch, path: str, service: str
 ) -> None:
-    monkeypatch.delenv("OneDrive", raising=False)
+    monkeypatch.setenv("OneDrive", "/home/a/Cloud/")
     assert platforms.cloud_folder(Path(path)) == service
 
 
+@pytest.mark.parametrize(
+    ("folder", "service"),
+    [("CloudStorage/Box-Box", "a cloud service"), ("Mobile Documents/x", "iCloud"), ("x", "")],
+)
+def test_cloud_folders_of_a_mac(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, service: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", MAC)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert platforms.cloud_folder(tmp_path / "Library" / folder / "lora") == service
+
+
 def test_a_folder_counts_as_writable_only_if_a_file_can_be_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     assert platforms.writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(os, "access", lambda *_: True)  # as on Windows
-    monkeypatch.setattr("tempfile.mkstemp", _refuse)
-    assert not platforms.writable(tmp_path)
-
-
-def _refuse(**_: object) -> None:
-    raise PermissionError(13, "Access is denied")
+    with refused_folder(tmp_path) as tried:
+        assert not platforms.writable(tmp_path)
+    assert len(tried) == 1
 
 
 def test_store_python_keeps_its_data_outside_appdata(
@@ -1114,11 +1236,11 @@ def test_read_only_sources_get_an_environment_of_the_users(
     another.mkdir()
     _fake_source(another)
     assert requirements.venv_path(source) == source / ".venv"
-    monkeypatch.setattr("tempfile.mkstemp", _refuse)
     monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
-    elsewhere = requirements.venv_path(source)
-    assert elsewhere.is_relative_to(tmp_path / "home")
-    assert elsewhere != requirements.venv_path(another)
+    with refused_folder(tmp_path):
+        elsewhere = requirements.venv_path(source)
+        assert elsewhere.is_relative_to(tmp_path / "home")
+        assert elsewhere != requirements.venv_path(another)
 
 
 def test_a_ready_interpreter_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

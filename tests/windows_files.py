@@ -19,6 +19,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -220,6 +221,36 @@ def _used_by(pid: int, roots: list[str]) -> Iterator[str]:
             continue
         if place.startswith(tuple(roots)):
             yield place
+
+
+class _WindowsOs:
+    """``os`` as ``tempfile`` sees it on Windows, where ``os.access`` allows every folder."""
+
+    name = "nt"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def access(self, *_: object) -> bool:
+        return True
+
+
+@contextmanager
+def refused_folder(folder: Path) -> Iterator[list[str]]:
+    """No file can be created in a folder, as in one that only administrators of Windows may change. Yields the
+    names that were tried; ``tempfile`` before Python 3.13 never stops."""
+    tried: list[str] = []
+    create = os.open
+
+    def refusing(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if not flags & os.O_CREAT or Path(path).parent != folder:
+            return create(path, flags, *more, **named)
+        tried.append(Path(path).name)
+        assert len(tried) < 100, "the folder is tried again and again"
+        raise windows_error(_DENIED, str(path))
+
+    with patch.object(os, "open", refusing), patch.object(tempfile, "_os", _WindowsOs()):
+        yield tried
 
 
 @contextmanager

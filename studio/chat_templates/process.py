@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,8 +23,13 @@ from typing import Any
 from studio.system.children import NO_WINDOW, UTF8, end_with_us, is_closed_pipe
 
 _HOST = Path(__file__).with_name("render_host.py")
-_TIMED_OUT, _NO_MEMORY = 1, 4
-"""Exit codes of the helper: of the watchdog of faulthandler, and its own."""
+_TIMED_OUT = (
+    (-signal.SIGALRM,)
+    if hasattr(signal, "SIGALRM")
+    else (1, 0xC0000005)  # the watchdog of faulthandler, and its crash
+)
+_NO_MEMORY = 4
+"""Exit codes of the helper."""
 WATCHED = sys.platform != "linux"
 MOST_BYTES = 1 << 30
 _LOOK_EVERY_S = 0.02
@@ -89,7 +95,7 @@ class HelperProcess:
         self.close()
         if too_large:
             return HelperEnded("needs too much memory")
-        if code == _TIMED_OUT:
+        if code in _TIMED_OUT:
             return HelperEnded("takes too long", slow=True)
         return HelperEnded("ends the process that renders templates")
 

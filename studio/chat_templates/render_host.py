@@ -1,9 +1,9 @@
 """A program that renders templates, one request a line, until its input ends.
 
 Why a process of its own: a template may loop for ever or build a number of a billion digits in one
-step, which nothing in the same process can end. The watchdog of faulthandler runs in C beside the
-interpreter and ends this program when a row takes too long; whoever started it sees its output
-end. It imports nothing of the studio and must not be imported for its functions elsewhere.
+step, which nothing in the same process can end. A timer of the system, on Windows the watchdog of
+faulthandler, ends this program when a row takes too long; whoever started it sees its output end.
+It imports nothing of the studio and must not be imported for its functions elsewhere.
 
 Three kinds of requests: templates of a row, with plain Jinja; conversations with a chat template,
 with transformers' function for these (loaded at the first one; torch is not); and the names in a
@@ -15,6 +15,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import sys
 import time
 from functools import lru_cache
@@ -217,19 +218,33 @@ def _chat(
 
 
 class _Watchdog:
-    """Ends this program when a text takes too long."""
+    """Ends this program when a text takes too long.
+
+    Where there is ``SIGALRM``, its default action ends the program. The watchdog of faulthandler, which takes its
+    place on Windows, first reads the stack of the thread that it interrupts, which may crash.
+    """
 
     def __init__(self, seconds: float, report: TextIO) -> None:
         self._seconds, self._report = seconds, report
         self._started = -seconds
 
     def restart(self) -> None:
-        """Another text begins. A restart starts a thread, so it is left out where hardly any time
-        has passed since the last one."""
+        """Another text begins. On Windows a restart starts a thread, so it is left out where hardly any
+        time has passed since the last one."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            return
         now = time.monotonic()
         if now - self._started > self._seconds / 10:
             self._started = now
             faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._report)
+
+    def stop(self) -> None:
+        """The request is answered."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _bound_memory(more: int | None) -> None:
@@ -254,6 +269,8 @@ def main() -> None:
     ``{"chat", "tokens", "talks", "marks", "seconds", "largest", "budget"}`` for conversations,
     ``{"names", "seconds"}`` for the names in a template."""
     _bound_memory(_MEMORY_BYTES)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whoever started it may have ignored it
     quiet = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end, for the watchdog
     for line in sys.stdin:
         request = json.loads(line)
@@ -270,7 +287,7 @@ def main() -> None:
             reply = render(request["sources"], request["row"], request["largest"])
             reply["spent"] = _slow_s(began, sum(map(len, reply.get("texts", ()))))
         text = json.dumps(reply)
-        faulthandler.cancel_dump_traceback_later()
+        watchdog.stop()
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
@@ -278,5 +295,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BaseException as error:  # the exit code 1 is that of the watchdog
+    except BaseException as error:  # the exit code 1 is that of faulthandler's watchdog
         os._exit(_NO_MEMORY if isinstance(error, MemoryError) else _FAILED)

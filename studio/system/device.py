@@ -285,8 +285,11 @@ def _why_cpu_build(report: TorchReport, cards: list[Gpu], driver: Driver) -> _Wh
 
 def _hides(visible: str, cards: list[Gpu]) -> bool:
     """Whether a CUDA_VISIBLE_DEVICES leaves none of these cards: CUDA ends the list at the first entry
-    that names none, and reads a number from the beginning of an entry."""
-    first = visible.split(",")[0].strip()
+    that names none, reads a number from the beginning of an entry, and uses no card if one is repeated."""
+    entries = [entry.strip() for entry in visible.split(",")]
+    first = entries[0]
+    if first in entries[1:]:
+        return True
     if first.startswith(("GPU-", "MIG-")):
         asked = hardware.plain_uuid(first)
         each = [part for card in cards for part in (card, *card.parts)]
@@ -385,7 +388,7 @@ def use(wanted: str, *, hide: bool = True) -> Device:
     if hide and device.gpu is not None and len(report.gpus) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = _address(device.gpu, report)
         device = replace(device, gpu=replace(device.gpu, index=0))
-    elif hide and device.gpu is None and (report.gpus or report.hip is not None):
+    elif hide and device.gpu is None:  # also a GPU that torch did not see when it was asked
         for name in _VISIBLE:
             os.environ[name] = HIDE_ALL
     _used = device, why

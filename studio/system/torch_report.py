@@ -29,7 +29,7 @@ from typing import Any
 
 from studio.system import busy_files, hardware, paths
 from studio.system.children import NO_WINDOW, child_environment, end_with_us, module_command
-from studio.system.stored_json import parse, read_regular
+from studio.system.stored_json import parse, read_regular, with_hash, without_hash
 
 MODULE = "studio.system.torch_report"
 TIMEOUT_S = 180.0
@@ -342,8 +342,8 @@ def _kept(key: str) -> TorchReport | None:
     """The cached report for a key, unless it is one without a GPU that has expired."""
     if key not in _answers:
         try:
-            data = parse(read_regular(_file()))
-            if data["key"] == key:
+            data, hashed = without_hash(parse(read_regular(_file())))
+            if hashed and data["key"] == key:
                 _answers[key] = float(data["until"]), report_from_json(data["report"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
             return None  # none yet, or one of another version
@@ -360,7 +360,8 @@ def _keep(key: str, report: TorchReport, *, lasting: bool) -> None:
     _answers[key] = until, report
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(_file(), json.dumps({"key": key, "until": until, "report": report.to_json()}))
+        data = {"key": key, "until": until, "report": report.to_json()}
+        write_atomic(_file(), json.dumps(with_hash(data)))
     except OSError:
         return
 

@@ -27,7 +27,7 @@ from studio.training.loop.train import train_adapter
 from studio.training.saved import checkpoint, tensor_files
 from tests.studio.runs import toy_runs, toys
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
-from tests.windows_files import windows_error, windows_files
+from tests.windows_files import refused_folder, windows_error, windows_files
 
 
 class Scanner:
@@ -92,6 +92,23 @@ def test_a_file_that_stays_in_use_is_an_error_after_a_while(
     with pytest.raises(PermissionError):
         write_atomic(tmp_path / "notes.txt", "new")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_which_nothing_can_be_created_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("old", encoding="utf-8")
+    with refused_folder(tmp_path) as tried, pytest.raises(PermissionError):
+        write_atomic(tmp_path / "notes.txt", "new")
+    assert len(tried) == 1
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "old"
+
+
+def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    write_atomic(file, "a\n")
+    file.chmod(0o640)
+    before = file.stat().st_mode
+    write_atomic(file, "b\n")
+    assert (file.read_bytes(), file.stat().st_mode) == (b"b\n", before)
 
 
 def test_other_errors_are_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ from tests.gpus import (
     SPARK,
     TURING,
     Card,
+    NotSupported,
+    Nvml,
     computer_with,
 )
 from tests.model_files import write_model
@@ -149,7 +151,7 @@ def test_pascal_has_no_code_in_the_wheel(computer_with: Any, place: Path) -> Non
     assert device.current().kind == "cpu"
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "7", "GPU-99999999"])
+@pytest.mark.parametrize("visible", ["", "-1", "7", "1", "0,0", "GPU-99999999"])
 def test_hidden_cards(
     computer_with: Any, place: Path, monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
@@ -276,6 +278,22 @@ def test_auto_with_two_cards_settles_on_the_first_that_works(computer_with: Any)
     computer_with(PASCAL, ADA)
     assert device.use("auto").name == ADA.name
     assert os.environ["CUDA_VISIBLE_DEVICES"] == f"GPU-{ADA.uuid}"
+
+
+def test_the_first_device_that_a_training_names_is_wanted() -> None:
+    nodes: list[tuple[str, dict[str, Any]]] = [("lora", {"device": "x"}), ("train", {})]
+    assert device.wanted_device(nodes) == "auto"
+    assert device.wanted_device([*nodes, ("train", {"device": " CPU "})]) == "cpu"
+    named = ("train", {"device": "NVIDIA L4"})
+    assert device.wanted_device([*nodes, named, ("train", {"device": "cpu"})]) == "NVIDIA L4"
+
+
+def test_a_run_on_the_cpu_sees_no_card_that_appears_later(computer_with: Any) -> None:
+    """Its driver failed when torch was asked, and works again when the run starts."""
+    computer = computer_with(ADA, supports=(12, 2))
+    assert device.use("auto").kind == "cpu"
+    computer.supports = (13, 0)
+    assert torch_report.read_torch(computer.torch()).gpus == ()
 
 
 def test_the_cpu_can_be_chosen(computer_with: Any, place: Path) -> None:
@@ -416,6 +434,26 @@ def test_an_instance_of_a_card(computer_with: Any, monkeypatch: pytest.MonkeyPat
     machine._machine.cache_clear()
     assert this_machine().available == int(19.25 * GIB)
     assert this_machine().free_known
+
+
+def test_an_instance_beside_another_card(computer_with: Any) -> None:
+    computer_with(MIG, ADA)
+    assert device.use("auto").name == "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == f"MIG-{MIG.parts[0][1]}"
+
+
+def test_without_uuids_the_place_on_the_bus_counts(
+    computer_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotSupported
+
+    monkeypatch.setattr(Nvml, "nvmlDeviceGetUUID", refuse)
+    computer_with(ADA, AMPERE)
+    assert device.current().free() == 20 * GIB
+    assert device.current(AMPERE.name).free() == int(5.5 * GIB)
+    computer_with(MIG)
+    assert device.current().free() is None  # all instances of the card are at its place
 
 
 def test_memory_shared_with_the_cpu(computer_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +625,14 @@ def test_a_damaged_cache_costs_only_time(computer_with: Any, content: str) -> No
 
 def test_the_cache_of_a_damaged_report(computer_with: Any) -> None:
     computer = computer_with(ADA)
-    for damage in ({"gpus": 3}, {"gpus": [{}]}, {"more": 1}, {"archs": None}):
+    for damage in (
+        {"gpus": 3},
+        {"gpus": [{}]},
+        {"more": 1},
+        {"archs": None},
+        {"cuda": 13},
+        {"reason": None},
+    ):
         torch_report._answers.clear()
         stored = json.loads(torch_report._file().read_text(encoding="utf-8"))
         stored["report"].update(damage)

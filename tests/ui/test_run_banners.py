@@ -37,7 +37,7 @@ def test_the_rows_of_a_step_without_numbers_are_shown(
     session = make_session(toys.toy_graph(steps=9, nan_at=4))
     window = session.window
     window.own["run"].trigger()
-    qtbot.waitUntil(lambda: "no number" in window.banner.text())
+    qtbot.waitUntil(lambda: "not a number" in window.banner.text())
     qtbot.mouseClick(window.banner.button("Show Rows"), LEFT)
     (dialog,) = window.findChildren(RowsDialog)
     assert dialog.isVisible()

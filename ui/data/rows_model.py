@@ -143,7 +143,10 @@ class RowsModel(QAbstractTableModel):
         if page in self._wanted:
             self._wanted.remove(page)
         self._wanted = [*self._wanted, page][-_MOST_WANTED:]
-        self._timer.start()
+        if (
+            not self._timer.isActive()
+        ):  # a restart at every repaint would put it off for as long as they go on
+            self._timer.start()
 
     def _fetch(self) -> None:
         while (
