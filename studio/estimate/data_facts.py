@@ -66,7 +66,7 @@ def in_pieces(data: DataFacts, length: int) -> DataFacts:
 
 
 def read_data_facts(path: Path, documents: Documents = "file") -> DataFacts | None:
-    """Facts of a JSONL, JSON, CSV, text or Markdown file, the last two divided into rows as
+    """Facts of a JSONL, JSON, CSV, TSV, text or Markdown file, the last two divided into rows as
     ``documents`` says; ``None`` for others and for unreadable ones."""
     try:
         found = path.stat()
@@ -121,16 +121,17 @@ def _text_tokens(characters: float) -> int:
 
 
 def _rows(path: Path, head: bytes, *, complete: bool) -> Iterator[Any]:
+    kind = kind_of_name(path) if path.suffix.lower() not in PACKED else None
     text = head.decode("utf-8-sig", errors="replace")
-    if path.suffix == ".json" and complete:
+    if kind == "json" and complete:
         data = json.loads(text)
         yield from data if isinstance(data, list) else []
         return
     lines = text.split("\n")  # as rows are read: other line ends may occur within a text
     lines = [line for line in (lines if complete else lines[:-1]) if line.strip()]
-    if path.suffix in (".jsonl", ".ndjson"):
+    if kind == "jsonl":
         yield from map(json.loads, lines)
-    elif path.suffix == ".csv":
+    elif kind == "csv":
         yield from lines[1:]
 
 

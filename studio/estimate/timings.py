@@ -38,6 +38,7 @@ _NAMES = (
 )
 _HEADS = tuple(f'{{"event": "{name}"'.encode() for name in _NAMES)
 _RUN_WIDE = b'{"event": "RunStarted"'
+_LONGEST_STEP_S = 30 * 86_400.0
 
 
 @dataclass
@@ -144,9 +145,9 @@ class _Reader:
 
     def _step(self, event: Event, passed: float) -> None:
         tokens, speed = (_positive(event.get(name)) for name in ("tokens", "tokens_per_s"))
-        if not tokens or not speed:
+        seconds = tokens / speed if speed else 0.0
+        if tokens < 1 or not 0 < seconds < _LONGEST_STEP_S:  # damaged
             return
-        seconds = tokens / speed
         self._spend(max(0.0, passed - seconds))
         self.timing.steps.append((tokens, seconds))
 

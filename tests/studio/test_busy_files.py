@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
+from studio.errors import Stopped
 from studio.events import event
 from studio.graph.project import load_project, save_project
 from studio.runs import execute
@@ -26,7 +27,13 @@ from studio.training.loop import saver as saver_module
 from studio.training.loop.train import train_adapter
 from studio.training.saved import checkpoint, tensor_files
 from tests.studio.runs import toy_runs, toys
-from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.steps import (
+    Recorder,
+    dataset_value,
+    make_context,
+    make_inputs,
+    settings_of,
+)
 from tests.windows_files import refused_folder, windows_error, windows_files
 
 
@@ -254,7 +261,6 @@ def write_patiently(folder: Path) -> None:
 def test_a_training_goes_on_without_a_checkpoint_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those at the end and on request are errors, which name what to do."""
     monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
     scanner = Scanner(monkeypatch, 1)
     scanner.holds(saver_module, "commit")
@@ -262,9 +268,81 @@ def test_a_training_goes_on_without_a_checkpoint_that_cannot_be_written(
     settings = settings_of(max_steps=3, save_steps=1)
     train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
     assert len(recorder.losses()) == 3
-    (notice,) = [e for e in recorder.named("Notice") if "another program" in e.get("sentence")]
-    assert "checkpoint of step 1" in notice.get("sentence")
+    (notice,) = notices_of_busy_files(recorder)
+    assert "checkpoint of step 1" in notice
+    assert "There is no checkpoint yet." in notice
     assert [e.get("step") for e in recorder.named("CheckpointSaved")] == [2, 3]
+
+
+def notices_of_busy_files(recorder: Recorder) -> list[str]:
+    sentences = [str(e.get("sentence")) for e in recorder.named("Notice")]
+    return [s for s in sentences if "another program uses" in s]
+
+
+@pytest.mark.parametrize("held", ["step-000003", "best"])
+def test_a_finished_training_is_kept_without_its_last_or_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """Also at its end, on request, and for the weights of the best evaluation."""
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    real = saver_module.commit
+
+    def refusing(folder: Path, step: int, *more: Any, **options: Any) -> Any:
+        if held in (folder.name, f"step-{step:06d}"):
+            raise windows_error(32, str(folder))
+        return real(folder, step, *more, **options)
+
+    monkeypatch.setattr(saver_module, "commit", refusing)
+    recorder, inputs = Recorder(), make_inputs(tmp_path)
+    inputs["dataset"] = dict(dataset_value(tmp_path / "more", 6, 3).to_json())
+    settings = settings_of(max_steps=3, save_steps=2, eval_steps=1, keep="best")
+    train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    assert (tmp_path / "step" / "adapter" / "adapter_model.safetensors").is_file()
+    found = notices_of_busy_files(recorder)
+    assert found
+    if held == "best":
+        assert found[0].startswith("The weights of step 1, the best so far, could not be written")
+    else:
+        assert "The last checkpoint is that of step 2." in found[-1]
+
+
+def test_a_stop_is_no_error_while_its_checkpoint_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Scanner(monkeypatch, 10**9).holds(saver_module, "commit")
+    recorder = Recorder()
+    context = make_context(tmp_path, recorder, lambda: len(recorder.losses()) >= 2)
+    with pytest.raises(Stopped):
+        train_adapter(context, make_inputs(tmp_path), settings_of(max_steps=3))
+    assert "checkpoint of step 2" in notices_of_busy_files(recorder)[-1]
+
+
+def test_a_checkpoint_that_cannot_be_written_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saver_module, "commit", full)
+    with pytest.raises(OSError, match="No space"):
+        train_adapter(
+            make_context(tmp_path, Recorder()),
+            make_inputs(tmp_path),
+            settings_of(max_steps=2, save_steps=1),
+        )
+
+
+def test_an_old_checkpoint_in_use_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    Scanner(monkeypatch, 10**9).holds(os, "rename", f"checkpoints{os.sep}step-000001")
+    recorder = Recorder()
+    settings = settings_of(max_steps=4, save_steps=1, keep_checkpoints=1)
+    train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
+    (notice,) = notices_of_busy_files(recorder)
+    assert "could not be removed" in notice
+    assert "step-000001" in notice
 
 
 def test_tensors_are_written_when_their_file_is_released(

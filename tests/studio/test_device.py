@@ -229,6 +229,20 @@ def test_a_run_says_it_too(computer_with: Any, place: Path) -> None:
     assert describe(compiled.plan, 2)["device"] == hardware.describe_cpu()
 
 
+def test_a_run_without_a_model_does_not_mention_the_card(computer_with: Any, place: Path) -> None:
+    """It prepares data only, on the CPU in any case."""
+    computer_with(ADA, supports=(12, 2))
+    graph = Graph("p", (graph_of().node("data"),), ())
+    plan = compile_plan(graph, load_registry(), place).plan
+    assert plan is not None
+    events: list[Event] = []
+    control = Control()
+    control.request("stop")
+    folder = RunFolder.create(place / "runs", plan, graph)
+    execute.execute(plan, folder, events.append, control, load_registry())
+    assert [e.name for e in events if e.name in ("RunStarted", "Notice")] == ["RunStarted"]
+
+
 def test_a_run_whose_card_is_gone_ends_with_a_sentence(
     computer_with: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,14 +78,8 @@ class Saver:
         try:
             done = commit(self.folder, state.step, self.identity, self._write, keep)
         except Exception as error:
-            if reason != "cadence" or not is_busy(error):
-                raise
+            self._report_busy(error, f"The checkpoint of step {state.step}")
             self._saved_at = time.perf_counter()
-            self.context.notice(
-                f"The checkpoint of step {state.step} could not be written, because another program uses a file: "
-                f"{error}. The training continues.",
-                f"Exclude {self.folder} from virus scanners and cloud folders.",
-            )
             return
         best = int(state.metrics.best_eval_step)
         if self.settings.keep == "best":
@@ -96,6 +90,22 @@ class Saver:
         self._saved_at = time.perf_counter()
         self.seconds = self._saved_at - began
         self.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
+
+    def _report_busy(self, error: Exception, what: str) -> None:
+        """A notice instead of an error of a file in use: the steps since the last checkpoint are worth more than a
+        new one. Other errors are raised."""
+        if not is_busy(error):
+            raise error
+        last = self.newest_step
+        self.context.notice(
+            f"{what} could not be written, because another program uses a file: {error}. "
+            + (
+                "There is no checkpoint yet."
+                if last is None
+                else f"The last checkpoint is that of step {last}."
+            ),
+            f"Exclude {self.folder} from virus scanners and cloud folders.",
+        )
 
     def _report_left(self, done: Checkpoint) -> None:
         if done.left and not self._left_reported:
@@ -125,7 +135,11 @@ class Saver:
         def write(folder: Path) -> None:
             write_weights(folder, state.tuning.model, state.tuning.state())
 
-        done = commit(self.folder / BEST, state.step, self.identity, write, keep=None)
+        try:
+            done = commit(self.folder / BEST, state.step, self.identity, write, keep=None)
+        except Exception as error:
+            self._report_busy(error, f"The weights of step {state.step}, the best so far,")
+            return
         drop_others(self.folder / BEST, (state.step, self._known_best))
         self.context.emit(
             "CheckpointSaved",
@@ -150,8 +164,8 @@ class Saver:
             return
         if not load_best(self.folder, best, self.identity, state.tuning):
             self.context.notice(
-                f"The weights of step {best}, the best evaluation, no longer exist: the result has "
-                f"those of step {state.step}.",
+                f"The weights of step {best}, the best evaluation, are missing: the result has those of step "
+                f"{state.step}.",
             )
             return
         metrics.kept_step = best

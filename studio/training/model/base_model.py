@@ -21,6 +21,7 @@ from studio.system.device import auto_precision
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.load import pick_device, refuse_other_tensors, report_kernels
+from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
@@ -193,6 +194,8 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
         with output_to_log():
             import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise StudioError(
             f"quantization requires bitsandbytes, which cannot be loaded: {error}",
             title="Quantization is not available",

@@ -24,6 +24,7 @@ from studio.data.tool_calls import WRITTEN
 from studio.errors import StudioError
 from studio.model.damaged import reading
 from studio.model.trust import may_run_code
+from studio.system.memory import out_of_memory_in
 
 Message = Mapping[str, Any]
 
@@ -257,6 +258,8 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
             )
         )
     except Exception as error:  # code of a model may fail in any way
+        if out_of_memory_in(error) is not None:
+            raise
         return refused(error)
 
 

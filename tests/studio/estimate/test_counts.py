@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from studio.estimate import trainable
 from studio.estimate.optimizers import PAGED_FROM, state_bytes, states
 from studio.estimate.trainable import count, matched, rank_for
 from studio.estimate.work import operations_per_token
@@ -74,9 +75,10 @@ def test_paged_states_lie_in_main_memory() -> None:
         assert state_bytes(paged, "cpu") == state_bytes(plain, "cpu")
 
 
-@pytest.mark.parametrize("r", [8, 32])
-def test_small_tensors_are_not_paged(r: int) -> None:
-    """As bitsandbytes decides for each of PEFT's tensors. Of 8-bit states the scales are never paged."""
+@pytest.mark.parametrize(("r", "limit"), [(8, PAGED_FROM), (32, PAGED_FROM), (8, 8 * 2048)])
+def test_small_tensors_are_not_paged(r: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As bitsandbytes decides for each of PEFT's tensors, of which the third case has some of exactly the size
+    from which they are paged. Of 8-bit states the scales are never paged."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -90,9 +92,10 @@ def test_small_tensors_are_not_paged(r: int) -> None:
         model = get_peft_model(meta_model(config, torch.float32), lora)
     sizes = [p.numel() for p in model.parameters() if p.requires_grad]
     counted = count(shape, "lora", matched(shape, names, rank_for(r, None)))
-    small = sum(n for n in sizes if n < PAGED_FROM)
+    monkeypatch.setattr(trainable, "PAGED_FROM", limit)
+    small = sum(n for n in sizes if n < limit)
     assert counted.small == small
-    assert small == sum(sizes) if r == 8 else 0 < small < sum(sizes)
+    assert small == sum(sizes) if (r, limit) == (8, PAGED_FROM) else 0 < small < sum(sizes)
     assert states("paged_adamw", "cuda", sum(sizes), small) == 8 * small
     scales = 2 * 4 / 256 * (sum(sizes) - small)
     assert states("paged_adamw_8bit", "cuda", sum(sizes), small) == pytest.approx(

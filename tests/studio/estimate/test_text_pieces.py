@@ -61,6 +61,27 @@ def test_only_line_feeds_end_a_row(inside: str, tmp_path: Path) -> None:
         assert facts.rows == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("ROWS.JSONL", 2),
+        ("rows.Ndjson", 2),
+        ("ROWS.JSON", 1),
+        ("ROWS.TSV", 1),
+        ("rows.jsonl.gz", None),
+        ("rows.parquet", None),
+    ],
+)
+def test_files_are_known_by_their_suffix_as_by_the_dataset(
+    name: str, rows: int | None, tmp_path: Path
+) -> None:
+    """In capitals as well; what would have to be unpacked is not counted."""
+    text = {"ROWS.JSON": '[{"text": "one"}]', "ROWS.TSV": "text\none\n"}
+    (tmp_path / name).write_text(text.get(name, '{"text": "one"}\n' * 2), encoding="utf-8")
+    facts = read_data_facts(tmp_path / name)
+    assert (facts and facts.rows) == rows
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
 def test_a_row_that_is_nested_too_deeply_is_not_counted(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")

@@ -281,7 +281,9 @@ def test_only_the_beginning_of_a_huge_run_is_parsed(
         ("tokens_per_s", math.inf),
         ("tokens_per_s", "fast"),
         ("tokens_per_s", -300.0),
+        ("tokens_per_s", 1e-310),
         ("tokens", math.inf),
+        ("tokens", 1e-320),
         ("eval_rows", [4]),
         ("eval_rows", math.nan),
     ],
@@ -300,6 +302,17 @@ def test_a_damaged_number_does_not_hide_the_other_steps(
     assert len(found.steps) == sound
     numbers = (found.tokens_per_s, found.tokens_per_step, found.spread, found.evaluated)
     assert all(map(math.isfinite, numbers))
+
+
+@pytest.mark.parametrize(("field", "value"), [("tokens_per_s", 1e-310), ("tokens", 1e-320)])
+def test_a_training_of_one_damaged_step_has_no_speed(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    """Otherwise every estimate of the computer would end with a division by zero."""
+    damaged = metric(12.0, 1, 500, 1.0)
+    damaged = dataclasses.replace(damaged, data={**damaged.data, field: value})
+    (tmp_path / "events.jsonl").write_text(damaged.to_line(), encoding="utf-8")
+    assert read_timing(tmp_path / "events.jsonl", "train") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

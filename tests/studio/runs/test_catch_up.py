@@ -77,6 +77,18 @@ def test_a_long_training(tmp_path: Path) -> None:
     assert notice in found.story
 
 
+def test_steps_are_shown_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    """Otherwise the log would show none for the hour until the earlier time is reached again."""
+    lines = [started(), *training(20)]
+    for line in training(20, start=21):
+        data = json.loads(line)
+        lines.append(json.dumps({**data, "time": data["time"] - 3600}) + "\n")
+    path = write(tmp_path / "events.jsonl", lines)
+    shown = [e.get("step") for e in together(path).story if e.name == "Metric"]
+    assert shown == [e.get("step") for e in one_by_one(path)[1] if e.name == "Metric"]
+    assert shown == [1, 6, 11, 16, 21, 26, 31, 36]
+
+
 def test_regular_readings_are_applied_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,7 +238,9 @@ def test_best_weights_that_are_gone_are_told(
         make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4), best_settings()
     )
     assert value.metrics["kept_step"] == 20
-    assert any("no longer exist" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any(
+        "the best evaluation, are missing" in e.get("sentence") for e in recorder.named("Notice")
+    )
 
 
 def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:

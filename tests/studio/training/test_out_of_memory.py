@@ -9,6 +9,7 @@ import errno
 import inspect
 import os
 import platform
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from studio.chat_templates.chats import Chat
 from studio.errors import StudioError
 from studio.estimate import ask
+from studio.node_settings.base_model import BaseModelSettings
 from studio.runs import host
 from studio.runs.failures import failure
 from studio.system import disk, torch_environment
@@ -26,11 +29,14 @@ from studio.system.memory import out_of_memory_in
 from studio.training.batch.batching import rows_stay_apart
 from studio.training.loop import sft, training_loop
 from studio.training.loop.train import train_adapter
-from studio.training.merge import layers
+from studio.training.merge import in_memory, layers, make
 from studio.training.merge.make import plan_merge
 from studio.training.model import load, spilling
+from studio.training.model.base_model import prepare_base_model
 from studio.training.model.load import load_base
+from studio.training.tokens import chat
 from tests.studio.runs import toy_runs
+from tests.studio.training.adapters import random_adapter, tiny_base
 from tests.studio.training.steps import (
     Recorder,
     make_context,
@@ -38,6 +44,7 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
+from tests.studio.training.test_merge import merged
 from tests.tiny import make_tiny_model
 
 GIB = 2**30
@@ -194,6 +201,59 @@ def test_a_merge_passes_full_memory_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(layers.PeftModel, "from_pretrained", cuda_full)
     with pytest.raises(torch.OutOfMemoryError):
         plan_merge(folder, tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize("place", ["from_pretrained", "write_weights"])
+def test_a_merge_says_that_memory_ran_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """In memory and tensor by tensor: neither the adapter nor the model is named as the cause."""
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    if place == "from_pretrained":
+        monkeypatch.setattr(make, "_planned", lambda *_: None)
+        monkeypatch.setattr(in_memory.PeftModel, place, cuda_full)
+    else:
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise wrapped(ValueError, torch.OutOfMemoryError("CUDA out of memory."))
+
+        monkeypatch.setattr(make, place, full)
+    with pytest.raises(StudioError, match="not enough GPU memory for this merge"):
+        merged(tmp_path, adapter)
+
+
+def test_bitsandbytes_that_memory_is_missing_for_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its libraries are hundreds of megabytes; Windows reports a full paging file when it loads them."""
+
+    class Full:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "bitsandbytes":
+                raise OSError("[WinError 1455] The paging file is too small for this operation")
+
+    make_tiny_model(tmp_path / "model")
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Full(), *sys.meta_path])
+    settings = BaseModelSettings(model="model", quantization="nf4")
+    with pytest.raises(OSError, match="paging file") as caught:
+        prepare_base_model(make_context(tmp_path, Recorder()), settings)
+    assert failure(caught.value, "Base model", tmp_path)["code"] == "out_of_memory"
+
+
+def test_a_row_is_not_refused_because_memory_ran_out() -> None:
+    """With a tokenizer that renders conversations itself, whose errors name what is wrong with a row."""
+
+    class Own:
+        eos_token = None
+
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        chat._own_text(
+            Own(), Chat([{"role": "user", "content": "a"}], None, [(1, False)]), 1, False
+        )
 
 
 def test_a_step_halves_its_batch_also_for_a_wrapped_error(
