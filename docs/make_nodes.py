@@ -86,7 +86,7 @@ def table(model: type[Settings], registry: Registry, prefix: str = "") -> list[s
 
 def _row(spec: FieldSpec, registry: Registry, prefix: str) -> str:
     meta = spec.meta
-    help_text = f"**{meta.label}.** {meta.help}{' *Advanced.*' if meta.advanced else ''}"
+    help_text = f"**{meta.label}.** {meta.help}{' *Shown under All.*' if meta.advanced else ''}"
     cells = (f"`{prefix}{spec.name}`", _default(spec), _values(spec, registry), help_text)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

@@ -24,6 +24,7 @@ class BaseModelSettings(Settings):
             "the run records its commit."
         ),
         placeholder="latest",
+        group="Hub",
         advanced=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
@@ -72,5 +73,6 @@ class BaseModelSettings(Settings):
         "Check for updates",
         "Check the Hub for a newer version of the model at each run. If off, a model that is "
         "already on this machine is used without network access.",
+        group="Hub",
         advanced=True,
     )

@@ -111,6 +111,7 @@ class DatasetSettings(Settings):
         "Columns and keys of messages that are intentionally not used for training. Other columns with "
         "content that the format does not use are reported; those that are known to carry meaning, such "
         "as a system message or images, are an error.",
+        group="Rows",
         advanced=True,
         max_length=1000,
         placeholder="category, score",

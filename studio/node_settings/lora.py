@@ -68,6 +68,7 @@ class LoraSettings(Settings):
         "Layer range",
         "Blocks of the model that receive an adapter, such as 8-15; 0, 4-7; or last 4. 0-30/2 selects "
         "every second block. Fewer blocks need less memory and have less capacity.",
+        group="Layers",
         advanced=True,
         placeholder="all",
         max_length=500,
@@ -79,6 +80,7 @@ class LoraSettings(Settings):
             "Module names that receive no adapter, separated by commas: k_proj, "
             "model.layers.0.mlp.up_proj."
         ),
+        group="Layers",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -88,6 +90,7 @@ class LoraSettings(Settings):
         "Rank pattern",
         "Ranks for individual modules, overriding Rank: down_proj=32, q_proj=8. The first "
         "matching name applies.",
+        group="Layers",
         advanced=True,
         placeholder="none",
         max_length=50_000,
@@ -96,6 +99,7 @@ class LoraSettings(Settings):
         "",
         "Alpha pattern",
         "Alphas for individual modules, overriding Alpha: down_proj=64. The scaling is alpha / r.",
+        group="Layers",
         advanced=True,
         placeholder="none",
         max_length=50_000,
@@ -105,6 +109,7 @@ class LoraSettings(Settings):
         "Fully trained modules",
         "Modules that are trained in full and saved with the adapter, such as embed_tokens and "
         "lm_head. Used for new tokens. Adds hundreds of megabytes.",
+        group="Also trained",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -117,6 +122,7 @@ class LoraSettings(Settings):
         "ID. Useful for special tokens that the base model has not learned. Adds a few kilobytes "
         "to the adapter, instead of hundreds of megabytes for the full embedding; training needs "
         "memory for one more copy of the embedding.",
+        group="Also trained",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -126,6 +132,7 @@ class LoraSettings(Settings):
         "Bias",
         "Which bias terms are trained. With any choice except None, the model's output changes "
         "even when the adapter is disabled.",
+        group="Also trained",
         advanced=True,
         choice_labels={"none": "None", "all": "All", "lora_only": "Adapted layers only"},
     )

@@ -119,9 +119,11 @@ def test_the_shipped_project_is_never_written(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(chosen), ""))
     press(session, qtbot, Qt.Key.Key_S, CTRL)
     assert starter.read_bytes() == before
-    source = Path(load_project(chosen).node("data").settings["source"])
-    assert source.is_absolute()
-    assert source.is_relative_to(assets_dir())
+    source = load_project(chosen).node("data").settings["source"]
+    assert source == "mine-data/wordnet8_train.jsonl"
+    shipped = assets_dir() / "data" / "wordnet8_train.jsonl"
+    assert (tmp_path / source).read_bytes() == shipped.read_bytes()
+    assert (tmp_path / "mine-data" / "LICENSE-WordNet.txt").is_file()
 
 
 @pytest.mark.parametrize("answer", ["save", "discard", "cancel"])

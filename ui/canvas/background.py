@@ -12,6 +12,9 @@ from ui.style import theme
 
 PITCH = 20.0
 MIN_PITCH_PX = 14.0
+HINT_HEIGHT = 148
+LOW_HINT_HEIGHT = 64
+_MIDDLE = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
 HINT = "Drop a file here, or press Tab to add a node"
 MORE = "Drag nodes from the list, connect their ports, then press Run"
 
@@ -44,23 +47,25 @@ def paint_grid(painter: QPainter, exposed: QRectF, to_view: QTransform) -> None:
 
 
 def paint_hint(painter: QPainter, room: QRect) -> None:
-    """The hint in the middle of an empty canvas, in view pixels."""
+    """The hint in the middle of ``room``, in view pixels: one line where ``room`` is low."""
     c = theme.colors()
+    low = room.height() < HINT_HEIGHT
     painter.save()
     painter.resetTransform()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    middle = QRectF(room).center()
-    frame = QRectF(middle.x() - 230, middle.y() - 74, 460, 148)
+    frame = QRectF(0, 0, min(460, room.width() - 24), min(HINT_HEIGHT, room.height() - 8))
+    frame.moveCenter(QRectF(room).center())
     painter.setPen(QPen(c.border_strong, 1.2, Qt.PenStyle.DashLine))
     painter.setBrush(c.surface)
     painter.drawRoundedRect(frame, 14, 14)
-    text.draw_icon(
-        painter, "file-plus", QRectF(middle.x() - 14, frame.top() + 22, 28, 28), c.accent
-    )
     painter.setFont(text.font(15, True)[0])
     painter.setPen(c.text)
-    painter.drawText(frame.adjusted(0, 62, 0, -60), Qt.AlignmentFlag.AlignCenter, HINT)
-    painter.setFont(text.font(12)[0])
-    painter.setPen(c.text_muted)
-    painter.drawText(frame.adjusted(0, 92, 0, -24), Qt.AlignmentFlag.AlignCenter, MORE)
+    inside = frame.adjusted(8, 0, -8, 0)
+    painter.drawText(inside if low else inside.adjusted(0, 62, 0, -60), _MIDDLE, HINT)
+    if not low:
+        icon = QRectF(frame.center().x() - 14, frame.top() + 22, 28, 28)
+        text.draw_icon(painter, "file-plus", icon, c.accent)
+        painter.setFont(text.font(12)[0])
+        painter.setPen(c.text_muted)
+        painter.drawText(inside.adjusted(0, 92, 0, -24), _MIDDLE, MORE)
     painter.restore()

@@ -12,9 +12,11 @@ MIN_SCALE = 0.05
 MAX_SCALE = 3.0
 STEP = 1.2
 WHEEL = 1.0015
-PLAIN_BELOW = 0.3
+PLAIN_BELOW = 0.2
 TITLES_BELOW = 0.5
-FIT_MARGIN_PX = 48
+"""Device pixels per scene pixel below which less is drawn: small text can be read on a screen with many."""
+FIT_MARGIN = 0.05
+MOST_MARGIN_PX = 48
 
 
 class Camera:
@@ -32,10 +34,11 @@ class Camera:
 
     @property
     def detail(self) -> Detail:
-        """The level of detail at this scale."""
-        if self.scale < PLAIN_BELOW:
+        """The level of detail at this scale, on this screen."""
+        device = self.scale * self._view.devicePixelRatioF()
+        if device < PLAIN_BELOW:
             return "plain"
-        return "titles" if self.scale < TITLES_BELOW else "full"
+        return "titles" if device < TITLES_BELOW else "full"
 
     def zoom_to(self, scale: float, anchor: QPointF | None = None) -> None:
         """Set the scale within the limits; the scene stays put below ``anchor`` (view pixels)."""
@@ -59,14 +62,16 @@ class Camera:
         down.setValue(down.value() - delta.y())
 
     def fit(self, rect: QRectF, most: float = 1.0) -> None:
-        """Fit a rectangle of the scene into the view, centred, at a scale of at most ``most``."""
+        """Fit a rectangle of the scene into the view, centred, at a scale of at most ``most``. The margin is a
+        share of the view: a small one has no room to give away."""
         if rect.isEmpty():
             self.zoom_to(1.0)
             self._view.centerOn(0, 0)
             return
         room = self._view.viewport().size()
-        wide = max(1, room.width() - 2 * FIT_MARGIN_PX) / rect.width()
-        high = max(1, room.height() - 2 * FIT_MARGIN_PX) / rect.height()
+        margin = min(MOST_MARGIN_PX, round(FIT_MARGIN * min(room.width(), room.height())))
+        wide = max(1, room.width() - 2 * margin) / rect.width()
+        high = max(1, room.height() - 2 * margin) / rect.height()
         self.zoom_to(min(wide, high, most))
         self._view.centerOn(rect.center())
 

@@ -15,7 +15,7 @@ from studio.errors import Problem
 from studio.graph.graph import Node
 
 # Import cycle: the painting is given the item, and names its class in type hints only.
-from ui.canvas import layout, node_paint
+from ui.canvas import layout, node_paint, text
 from ui.canvas.content import NodeContent, Side
 from ui.canvas.status import NodeStatus
 
@@ -39,7 +39,9 @@ class NodeItem(QGraphicsItem):
         self.lit: frozenset[PortKey] | None = None
         self.wired: dict[PortKey, str] = {}
         self.texts: dict[tuple[str, int, int], str] = {}
+        self.sizes: dict[tuple[str, int, int, int], int] = {}
         self.grown = 0
+        self.title_px = text.TITLE
         self.card = layout.card(content)
         self._bounds = _around(self.card)
         self.order = -1  # not placed among the others yet
@@ -98,6 +100,7 @@ class NodeItem(QGraphicsItem):
     def refresh(self) -> None:
         """Lay out again and repaint (content, status, font or colours changed)."""
         self.texts.clear()
+        self.sizes.clear()
         s = self.status
         card = layout.card(self.content, layout.footer_height(s.lines, s.bar) if s else 0.0)
         if card != self.card:
@@ -138,6 +141,7 @@ class NodeItem(QGraphicsItem):
         del option, widget
         scene = self.scene()
         self.grown = getattr(scene, "grown", 0)
+        self.title_px = getattr(scene, "title_px", text.TITLE)
         node_paint.paint(painter, self, getattr(scene, "detail", "full"))
 
 

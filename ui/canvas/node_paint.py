@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
 _LABEL_PAD = 16.0
+_HEADER_PX = 22
 
 
 @lru_cache(maxsize=8)
@@ -58,9 +59,11 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
     if dimmed:
         painter.setOpacity(0.45)
     _card(painter, item, c)
-    _header(painter, item, c)
     if detail == "full":
+        _header(painter, item, c)
         _summary(painter, item, c)
+    else:
+        _large_title(painter, item, c)
     paint_ports(painter, item, c, detail == "full")
     if item.status is not None:
         _footer(painter, item, item.status, c)
@@ -126,14 +129,34 @@ def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
         room -= _badge(painter, item, c)
     room -= _note(painter, item, c, room)
     rect = QRectF(_PAD + 26, 0, room, layout.HEADER)
-    text.draw(
-        painter, item, item.content.title, rect, c.text, text.size(text.TITLE, item.grown), True
-    )
+    title = item.content.title
+    text.draw(painter, item, title, rect, c.text, _title_px(item, room), True)
+
+
+def _title_px(item: NodeItem, room: float) -> int:
+    """The size of a title in the header: smaller before it is shortened."""
+    pixels = min(item.title_px, _HEADER_PX)
+    while pixels > text.TITLE and text.width(item.content.title, pixels, True) > room:
+        pixels -= 1
+    return pixels
+
+
+def _large_title(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    """Where there is no small text, the title has the space of all lines."""
+    side = min(item.title_px, layout.HEADER - 8)
+    tint = c.text_muted if item.content.missing else c.category(item.content.category)
+    icon = QRectF(_PAD, (layout.HEADER - side) / 2, side, side)
+    text.draw_icon(painter, icons.known(item.content.icon), icon, tint)
+    if item.problems:
+        _badge(painter, item, c)
+    top = layout.HEADER + 2.0
+    rect = QRectF(_PAD, top, layout.WIDTH - 2 * _PAD, layout.body_height(item.content) - top - 2)
+    text.draw_wrapped(painter, item, item.content.title, rect, c.text, item.title_px)
 
 
 def _note(painter: QPainter, item: NodeItem, c: theme.Colors, room: float) -> float:
     """The node's note at the right, where the title leaves room; returns what it takes."""
-    title = text.width(item.content.title, text.size(text.TITLE, item.grown), True)
+    title = text.width(item.content.title, text.TITLE, True)
     pixels = text.size(text.SMALL, item.grown)
     shorter = item.note.partition(" · ")[0]
     for line in (item.note, shorter, shorter.partition(" of ")[0]):

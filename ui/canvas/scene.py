@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QGraphicsScene
 from studio.errors import Problem
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
-from ui.canvas import layout
+from ui.canvas import layout, text
 from ui.canvas.content import NodeContent, Side, content_of
 from ui.canvas.node_item import NodeItem, PortKey
 from ui.canvas.node_paint import Detail
@@ -38,6 +38,7 @@ class GraphScene(QGraphicsScene):
         self.wires: dict[Wire, WireItem] = {}
         self.detail: Detail = "full"
         self.grown = 0
+        self.title_px = text.TITLE
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._notes: dict[str, tuple[str, bool]] = {}
         self._run_state: Any = None

@@ -22,8 +22,10 @@ LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 CENTER = Qt.AlignmentFlag.AlignCenter
 TITLE, LABEL, SMALL = 13, 12, 11
-_GROWN = {TITLE: (13, 15, 18), LABEL: (12, 14, 16), SMALL: (11, 12, 13)}
+WRAPPED = Qt.AlignmentFlag.AlignLeft.value | Qt.TextFlag.TextWordWrap.value
+_GROWN = {LABEL: (12, 14, 16), SMALL: (11, 12, 13)}
 _STEPS = (0.85, 0.65)
+_TITLE_ON_SCREEN, _LARGEST_TITLE = 11.5, 44
 
 
 @lru_cache(maxsize=32)
@@ -45,8 +47,13 @@ def growth(scale: float) -> int:
 
 
 def size(kind: int, grown: int) -> int:
-    """Pixels of ``TITLE``, ``LABEL`` or ``SMALL`` text."""
+    """Pixels of ``LABEL`` or ``SMALL`` text."""
     return _GROWN[kind][grown]
+
+
+def title_size(scale: float) -> int:
+    """Pixels of a title: on the screen about ``_TITLE_ON_SCREEN``, whatever the scale of the view."""
+    return round(min(_LARGEST_TITLE, max(TITLE, _TITLE_ON_SCREEN / scale)))
 
 
 def width(text: str, pixels: int, bold: bool = False) -> float:
@@ -77,6 +84,27 @@ def draw(
     painter.setFont(face)
     painter.setPen(color)
     painter.drawText(rect, flags, shown)
+
+
+def draw_wrapped(
+    painter: QPainter, item: NodeItem, text: str, rect: QRectF, color: QColor, pixels: int
+) -> None:
+    """Draw bold text in as many lines as the space has; smaller before its end is left out."""
+    key = (text, pixels, round(rect.width()), round(rect.height()))
+    found = item.sizes.get(key)
+    if found is None:
+        found = pixels
+        while found > TITLE and not _has_room(text, rect, found):
+            found -= 1
+        item.sizes[key] = found
+    painter.setFont(font(found, True)[0])
+    painter.setPen(color)
+    painter.drawText(rect, WRAPPED, text)
+
+
+def _has_room(text: str, rect: QRectF, pixels: int) -> bool:
+    needed = font(pixels, True)[1].boundingRect(rect, WRAPPED, text)
+    return needed.height() <= rect.height() and needed.width() <= rect.width()
 
 
 def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:

@@ -8,7 +8,7 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -46,7 +46,10 @@ from ui.style.widgets import plain_tip
 
 
 class CanvasView(PointerView):
-    """The graph of one document, for mouse and keyboard."""
+    """The graph of one document, for mouse and keyboard.
+
+    ``room_changed``: another size, or the canvas became empty or is empty no more. ``down_pressed``: the Down key
+    on an empty canvas."""
 
     selection_changed = Signal(object)
     node_activated = Signal(object)
@@ -54,6 +57,8 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
+    room_changed = Signal()
+    down_pressed = Signal()
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -63,6 +68,7 @@ class CanvasView(PointerView):
         self._selected: tuple[str, ...] = ()
         self._wires: tuple[Wire, ...] = ()
         self._current: str | None = None
+        self.hint_room: Callable[[], QRect] = lambda: self.viewport().rect()
         self.graph_scene = GraphScene(registry, self)
         self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
@@ -172,6 +178,7 @@ class CanvasView(PointerView):
         self.select(self._selected, self._wires)
         if was_empty != (not self.graph_scene.nodes):
             self.viewport().update()
+            self.room_changed.emit()
 
     def _on_theme(self) -> None:
         self.graph_scene.refresh()
@@ -181,12 +188,13 @@ class CanvasView(PointerView):
         """Qt: the grid; the level of detail for all that is drawn on it."""
         self.graph_scene.detail = self.camera.detail
         self.graph_scene.grown = text.growth(self.camera.scale)
+        self.graph_scene.title_px = text.title_size(self.camera.scale)
         background.paint_grid(painter, QRectF(rect), self.viewportTransform())
 
     def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:
         """Qt: the hint on an empty canvas."""
         if not self.graph_scene.nodes:
-            background.paint_hint(painter, self.viewport().rect())
+            background.paint_hint(painter, self.hint_room())
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
         """Qt: the hint does not scroll, so an empty canvas is repainted completely."""
@@ -257,7 +265,10 @@ class CanvasView(PointerView):
             text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
             QToolTip.showText(event.globalPos(), plain_tip(text), self)
             return True
-        return super().viewportEvent(event)
+        done = super().viewportEvent(event)
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
+            self.room_changed.emit()
+        return done
 
     # Keyboard. --------------------------------------------------------------------------------
 
@@ -267,7 +278,9 @@ class CanvasView(PointerView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt: keys that are not actions of a menu."""
-        if not press_key(self, event):
+        if event.key() == Qt.Key.Key_Down and not self.graph_scene.nodes:
+            self.down_pressed.emit()
+        elif not press_key(self, event):
             event.ignore()
 
     # Drag and drop. ---------------------------------------------------------------------------

@@ -41,12 +41,16 @@ class DataTabs(NodeTabs):
     def show_node(self, node: str | None) -> bool:
         """Show the data of this node; False if it has none."""
         graph = self.controller.document.graph
-        fits = node is not None and graph.has(node) and graph.node(node).type in NODES
+        fits = node is not None and graph.has(node) and self.suits(graph.node(node).type)
         self._node = node if fits else None
         self.setVisible(fits)
         if fits:
             self.follow()
         return fits
+
+    def suits(self, type_id: str) -> bool:
+        """Whether nodes of this type have data."""
+        return type_id in NODES
 
     def page(self, tab: str) -> QWidget | None:
         """The page of a tab, created if necessary; ``None`` for the settings."""

@@ -1,7 +1,10 @@
-"""A form for any settings model: rows in sections, advanced ones folded, variants with their own.
+"""A form for any settings model: rows in one section per topic, variants with their own.
 
 It turns values into editors and edits into ``Change``s. It does not know documents, nodes or files;
 its owner stores the values.
+
+Shown are the rows that apply to the other values: the essential ones, or all. A row whose value was
+changed, or which has a Problem, is shown in any case.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ from ui.style.widgets import MutedLabel, retire
 MakeForm = Callable[[Variant, str, QWidget], "Form"]
 INDENT_PX = 12
 _GAP_PX = 10
-ADVANCED = "Advanced"
 OWN_CODES = ("invalid_setting", "unknown_setting")
 _LABEL_SHARE = 0.33
 
@@ -49,6 +51,7 @@ class VariantPart(QWidget):
         self._spec, self._context, self._make_form = spec, context, make_form
         self._prefix = f"{prefix}{spec.name}_settings."
         self._chosen: Any = None
+        self._shown = True
         self._form: Form | None = None
         self._help = MutedLabel("", self)
         self._column = QVBoxLayout(self)
@@ -82,6 +85,24 @@ class VariantPart(QWidget):
         if self._form is not None:
             self._form.set_read_only(read_only)
 
+    def show_all(self, all_settings: bool) -> None:
+        """Show all settings of the variant, or the essential ones."""
+        if self._form is not None:
+            self._form.show_all(all_settings)
+
+    def more(self) -> int:
+        """How many settings of the variant are shown only with all settings."""
+        return self._form.more() if self._form is not None else 0
+
+    def has_more(self) -> bool:
+        """Whether the variant has settings that are not essential."""
+        return self._form is not None and self._form.has_more()
+
+    def set_shown(self, shown: bool) -> None:
+        """Show or hide the part together with the field that selects the variant."""
+        self._shown = shown
+        self.setVisible(shown and (self._form is not None or not self._help.isHidden()))
+
     def lay_out(self, width: int, label_width: int, stacked: bool) -> None:
         """Align the rows with the surrounding form."""
         if self._form is not None:
@@ -100,7 +121,7 @@ class VariantPart(QWidget):
             self._form.changed.connect(self.changed)
             self._form.left.connect(self.left)
             self._column.addWidget(self._form)
-        self.setVisible(self._form is not None or bool(variant and variant.help))
+        self.set_shown(self._shown)
         self.rebuilt.emit()
 
 
@@ -115,7 +136,8 @@ class Form(QWidget):
     """Rows for the fields of one settings model, and below a variant the form of its settings.
 
     ``folds`` keeps which sections are folded, by prefix and title, for as long as the caller keeps it.
-    ``variant`` is the title of the variant whose settings these are.
+    ``variant`` is the title of the variant whose settings these are. A row that was shown because its
+    value was changed stays while it is reset, so that the rows below do not move.
     """
 
     changed = Signal(object)
@@ -129,8 +151,11 @@ class Form(QWidget):
         folds: dict[str, bool] | None = None,
         parent: QWidget | None = None,
         variant: str = "",
+        all_settings: bool = False,
     ) -> None:
         super().__init__(parent)
+        self._all, self._kept = all_settings, set[str]()
+        self._used = ""  # the field that was changed or focused last
         self._model, self._context, self._prefix = model, context, prefix
         self._variant = variant
         self._folds = {} if folds is None else folds
@@ -145,10 +170,7 @@ class Form(QWidget):
         self._column.setSpacing(_GAP_PX)
         for spec in shown_fields(model):
             self._add(spec)
-        if ADVANCED in self._sections:
-            self._column.addWidget(self._sections[ADVANCED])
-        self._show_use()
-        self._show_notes()
+        self._show_rows()
 
     def rows(self) -> Iterator[FieldRow]:
         """Every row, those of variants included."""
@@ -170,8 +192,7 @@ class Form(QWidget):
                     chosen, inner if isinstance(inner, Mapping) else {}
                 )
         if differs:
-            self._show_use()
-            self._show_notes()
+            self._show_rows()
 
     def own_problems(self, title: str) -> list[Problem]:
         """The Problems of the values themselves, in the same words as everywhere."""
@@ -188,14 +209,33 @@ class Form(QWidget):
         for row in concerned:
             row.set_problems([p for p in problems if p.field == row.path])
         if concerned:
-            self._show_use()
+            self._show_rows()
         for title, section in self._sections.items():
-            wrong = [
-                n for n, r in self._rows.items() if _section(r.spec) == title and r.path in faulty
-            ]
-            if wrong:
+            if any(row.path in faulty for row in self._rows_of(title)):
                 section.expand()
         return [p for p in problems if p.field not in rows]
+
+    def show_all(self, all_settings: bool) -> None:
+        """Show all settings, or the essential ones."""
+        self._all, self._used = all_settings, ""
+        self._kept.clear()
+        for part in self._variants.values():
+            part.show_all(all_settings)
+        self._show_rows()
+
+    def more(self) -> int:
+        """How many settings that apply are shown only with all settings."""
+        own = sum(row.isHidden() and not row.why_off for row in self._rows.values())
+        return own + sum(
+            part.more() for name, part in self._variants.items() if not self._rows[name].isHidden()
+        )
+
+    def has_more(self) -> bool:
+        """Whether there are settings that apply and are not essential."""
+        parts = (p for name, p in self._variants.items() if not self._rows[name].why_off)
+        return any(
+            row.spec.meta.advanced and not row.why_off for row in self._rows.values()
+        ) or any(part.has_more() for part in parts)
 
     def set_read_only(self, read_only: bool) -> None:
         """Make the form read-only, or editable again."""
@@ -206,12 +246,14 @@ class Form(QWidget):
             part.set_read_only(read_only)
 
     def focus_field(self, path: str) -> QWidget | None:
-        """Expand the section of a field, give it the focus, and return its row."""
+        """Show a field, expand its section, give it the focus, and return its row."""
         for name, row in self._rows.items():
             nested = self._variants[name].focus_field(path) if name in self._variants else None
             if row.path == path or nested is not None:
-                if _section(row.spec) in self._sections:
-                    self._sections[_section(row.spec)].expand()
+                self._used = name
+                self._show_rows()
+                if row.spec.meta.group in self._sections:
+                    self._sections[row.spec.meta.group].expand()
                 (nested or row).editor.control.setFocus()  # type: ignore[attr-defined]
                 return nested or row
         return None
@@ -242,7 +284,7 @@ class Form(QWidget):
         row.changed.connect(self._changed)
         row.left.connect(self.left)
         self._rows[spec.name] = row
-        place = self._place(_section(spec))
+        place = self._place(spec.meta.group)
         place.addWidget(row)
         if spec.meta.variant:
             part = VariantPart(spec, self._context, self._prefix, self._nested, self)
@@ -254,7 +296,7 @@ class Form(QWidget):
 
     def _nested(self, variant: Variant, prefix: str, parent: QWidget) -> Form:
         context, folds = self._context, self._folds
-        return Form(variant.settings, context, prefix, folds, parent, variant.title)
+        return Form(variant.settings, context, prefix, folds, parent, variant.title, self._all)
 
     def _place(self, title: str) -> QVBoxLayout:
         if not title:
@@ -262,37 +304,55 @@ class Form(QWidget):
         if title not in self._sections:
             key = self._prefix + title
             words = f"{title} ({self._variant})" if self._variant else title
-            section = Section(words, not self._folds.get(key, title == ADVANCED), self)
+            essential = any(
+                not spec.meta.advanced
+                for spec in fields_of(self._model)
+                if spec.meta.group == title
+            )
+            section = Section(words, not self._folds.get(key, not essential), self)
             section.folded.connect(lambda shown: self._folds.update({key: not shown}))
             self._sections[title] = section
-            if title != ADVANCED:
-                self._column.addWidget(section)
+            self._column.addWidget(section)
         return self._sections[title].column
 
     def _changed(self, change: Change) -> None:
         self._values[change.spec.name] = change.value
-        self._show_use()
-        self._show_notes()
+        self._used = change.spec.name
+        self._show_rows()
         self.changed.emit(change)
 
     def _rebuilt(self) -> None:
         self._arrange(self.width()) if not self._prefix else None
         self.set_read_only(self._read_only)
 
-    def _show_use(self) -> None:
-        """Grey out fields that have no effect with the current values, with the reason. Fields that
-        the selected variant does not use are hidden, unless they were changed, so that they can be
-        reset."""
+    def _rows_of(self, title: str) -> list[FieldRow]:
+        return [row for row in self._rows.values() if row.spec.meta.group == title]
+
+    def _show_rows(self) -> None:
+        """Show the rows that apply, and those with a changed value or a Problem. One that does not apply is
+        greyed out, with the reason."""
         unused = self._unused()
         for name, row in self._rows.items():
             reasons = [f"Not used by {unused[name]}."] if name in unused else []
-            row.setHidden(name in unused and row.is_default and not row.has_problems)
             for other, wanted in row.spec.meta.shown_if:
                 known = self._rows.get(other)
                 if known is not None and not any(same(known.value, v) for v in wanted):
                     words = " or ".join(words_for(known.spec, v) for v in wanted)
                     reasons.append(f"Used only if {known.spec.meta.label} is {words}.")
             row.set_off(" ".join(reasons))
+            if not row.is_default or row.has_problems or name == self._used:
+                self._kept.add(name)
+            elif reasons:
+                self._kept.discard(name)
+            applies = not reasons and (self._all or not row.spec.meta.advanced)
+            row.setHidden(not applies and name not in self._kept)
+            if name in self._variants:
+                self._variants[name].set_shown(not row.isHidden())
+        for title, section in self._sections.items():
+            rows = self._rows_of(title)
+            section.setHidden(all(row.isHidden() for row in rows))
+            changed = sum(not row.is_default for row in rows)
+            section.set_note(f"{changed} changed" if changed else "")
 
     def _unused(self) -> dict[str, str]:
         """Fields that a selected variant does not use, and the title of that variant."""
@@ -302,14 +362,3 @@ class Form(QWidget):
             if row.spec.meta.variant
         ]
         return {name: v.title for v in chosen if v is not None for name in v.unused_fields}
-
-    def _show_notes(self) -> None:
-        section = self._sections.get(ADVANCED)
-        if section is not None:
-            rows = [r for r in self._rows.values() if _section(r.spec) == ADVANCED]
-            count = sum(not row.is_default for row in rows)
-            section.set_note(f"{count} changed" if count else "")
-
-
-def _section(spec: FieldSpec) -> str:
-    return ADVANCED if spec.meta.advanced else spec.meta.group

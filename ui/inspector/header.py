@@ -1,17 +1,16 @@
-"""The top of a node's form: icon, title to edit, type, id and what the node is for."""
+"""The name of the shown node above its settings and data: icon, and title to edit."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtGui import QPalette
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, Signal
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
 
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
 from studio.graph.schema import Settings
 from ui.inspector.editors.base import is_undo_key
 from ui.style import icons, theme
-from ui.style.widgets import MutedLabel, icon_side, plain_tip
+from ui.style.widgets import icon_side, plain_tip
 
 
 class TitleEdit(QLineEdit):
@@ -39,7 +38,6 @@ class TitleEdit(QLineEdit):
         """Show a text that may have been trimmed; the caret stays while it means the same."""
         if self.text().strip() != text:
             self.setText(text)
-        self.setToolTip(plain_tip(text))
 
 
 class NodeHeader(QWidget):
@@ -57,36 +55,26 @@ class NodeHeader(QWidget):
         self._title.setObjectName("node-title")
         self._title.textEdited.connect(self.retitled.emit)
         self._title.left.connect(self.left)
-        self._kind = QLabel(self, textFormat=Qt.TextFormat.PlainText)
-        self._kind.setObjectName("node-kind")
-        self._kind.setForegroundRole(QPalette.ColorRole.PlaceholderText)
-        self._kind.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._kind.setWordWrap(True)
-        self._help = MutedLabel("", self)
-        top = QHBoxLayout()
-        top.setSpacing(8)
-        top.addWidget(self._icon)
-        top.addWidget(self._title, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(5)
-        column.addLayout(top)
-        column.addWidget(self._help)
-        column.addWidget(self._kind)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 8, 12, 2)
+        row.setSpacing(8)
+        row.addWidget(self._icon)
+        row.addWidget(self._title, 1)
+        self.hide()
         theme.changed.connect(self._paint)
 
     def show_node(self, node: Node, node_type: NodeType[Settings] | None) -> None:
-        """Show a node's title, type, id and help."""
+        """Show a node's icon and title; a tip names its type, and the node on the command line."""
         self._icon_name = icons.known(node_type.icon) if node_type else "puzzle"
         self._category = node_type.category if node_type else ""
         kind = node_type.title if node_type else node.type
         self._title.setPlaceholderText(kind)
         if node.title or self._title.text().strip() or not self._title.hasFocus():
             self._title.show_text(node.title or kind)
-        self._kind.setText(f"Type: {kind}   ID: {node.id}")
-        self._kind.setToolTip(plain_tip(f"Command line: --set {node.id}.SETTING=VALUE"))
-        self._help.setText(node_type.help if node_type else "")
-        self._help.setVisible(node_type is not None)
+        words = f"{kind} node. Command line: --set {node.id}.SETTING=VALUE"
+        for widget in (self._icon, self._title):
+            widget.setToolTip(plain_tip(words))
+        self._title.setAccessibleDescription(words)
         self._paint()
 
     def set_read_only(self, read_only: bool) -> None:

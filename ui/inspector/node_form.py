@@ -6,15 +6,15 @@ value equal to the default is left out of the settings. It validates nothing; it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph.document import Document
-from studio.graph.edits import reset_setting, retitle, set_setting
+from studio.graph.edits import reset_setting, set_setting
 from studio.graph.facts import choices_of, facts_of
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
@@ -23,9 +23,9 @@ from studio.graph.wires import title_of
 from studio.model.trust import OwnCode
 from ui.inspector.custom_code import OwnCodeStrip, code_of
 from ui.inspector.editors.base import FieldContext
+from ui.inspector.extent import ExtentSwitch
 from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
-from ui.inspector.header import NodeHeader
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
 from ui.style.widgets import MutedLabel
@@ -34,9 +34,13 @@ READ_ONLY_WORDS = "These are the settings of the selected run. They are read-onl
 
 
 class NodeForm(QWidget):
-    """Header, Problems of the node itself, and the generated form."""
+    """What the node is for, its facts and Problems, and the generated form.
 
-    moved = Signal(object)
+    ``relaid``: the layout has changed. ``extent_chosen`` carries whether all settings are wanted.
+    """
+
+    relaid = Signal()
+    extent_chosen = Signal(object)
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class NodeForm(QWidget):
         registry: Registry,
         node_id: str,
         folds: dict[str, bool],
+        all_settings: bool = False,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -52,9 +57,8 @@ class NodeForm(QWidget):
         self.type_id = document.graph.node(node_id).type
         self._node_type = registry.node_type(self.type_id)
         self._problems: tuple[Problem, ...] = ()
-        self._header = NodeHeader(self)
-        self._header.retitled.connect(self._retitle)
-        self._header.left.connect(document.end_merge)
+        self._help = MutedLabel(self._node_type.help if self._node_type else "", self)
+        self._help.setVisible(self._node_type is not None)
         self._note = MutedLabel(READ_ONLY_WORDS, self)
         self._note.hide()
         self._facts = FactsTable(self)
@@ -65,18 +69,38 @@ class NodeForm(QWidget):
         self._strangers.setObjectName("remove-unknown")
         self._strangers.setToolTip("Remove settings that the node type does not define")
         self._strangers.clicked.connect(self._remove_strangers)
+        self._all = all_settings
+        self._switch = ExtentSwitch(self)
+        self._switch.show_choice(all_settings)
+        self._switch.chosen.connect(self.extent_chosen)
+        self._more = QPushButton(self)
+        self._more.setObjectName("more-settings")
+        self._more.clicked.connect(lambda: self.extent_chosen.emit(True))
         self._form = self._make_form(folds)
         self.setMinimumWidth(1)
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(12, 12, 12, 12)
-        self._column.setSpacing(10)
-        top = (self._header, self._facts, self._own_code, self._note, self._list, self._strangers)
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(12, 12, 12, 12)
+        self.column.setSpacing(10)
+        top = (self._help, self._facts, self._own_code, self._note, self._list, self._strangers)
         for widget in top:
-            self._column.addWidget(widget)
+            self.column.addWidget(widget)
         if self._form is not None:
-            self._column.addWidget(self._form)
-        self._column.addStretch(1)
+            self.column.addWidget(self._switch)
+            self.column.addWidget(self._form)
+            self.column.addWidget(self._more, 0, Qt.AlignmentFlag.AlignLeft)
+        self.column.addStretch(1)
         self.refresh()
+
+    def event(self, event: QEvent) -> bool:
+        """Qt: after each new layout, emit ``relaid``."""
+        done = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.relaid.emit()
+        return done
+
+    def rows(self) -> Iterator[QWidget]:
+        """The rows of the form."""
+        return self._form.rows() if self._form is not None else iter(())
 
     @property
     def node(self) -> Node:
@@ -90,11 +114,10 @@ class NodeForm(QWidget):
     def add_part(self, part: QWidget | None) -> None:
         """Add a widget of another room under header and facts."""
         if part is not None:
-            self._column.insertWidget(2, part)
+            self.column.insertWidget(2, part)
 
     def refresh(self) -> None:
         """Update the form after a change of the document."""
-        self._header.show_node(self.node, self._node_type)
         self._facts.show_facts(facts_of(self.node, self._node_type, self._document.project_dir))
         self._own_code.show_code(self._code())
         if self._form is not None:
@@ -111,7 +134,6 @@ class NodeForm(QWidget):
     def set_read_only(self, read_only: bool) -> None:
         """Make the form read-only while a run is shown."""
         self._note.setVisible(read_only)
-        self._header.set_read_only(read_only)
         self._strangers.setEnabled(not read_only)
         if self._form is not None:
             self._form.set_read_only(read_only)
@@ -132,10 +154,27 @@ class NodeForm(QWidget):
             edit_many=self._apply_many,
             choices=self._choices,
         )
-        form = Form(self._node_type.settings, context, folds=folds, parent=self)
+        form = Form(
+            self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all
+        )
         form.changed.connect(self._apply)
         form.left.connect(self._left)
         return form
+
+    def show_all(self, all_settings: bool) -> None:
+        """Show all settings that apply, or the essential ones."""
+        self._all = all_settings
+        self._switch.show_choice(all_settings)
+        if self._form is not None:
+            self._form.show_all(all_settings)
+        self._show_more()
+
+    def _show_more(self) -> None:
+        """The settings that All would add; without any, there is nothing to switch."""
+        more = self._form.more() if self._form is not None else 0
+        self._more.setText(f"Show {more} More Setting{'s' if more != 1 else ''}")
+        self._more.setVisible(more > 0)
+        self._switch.setVisible(self._form is not None and self._form.has_more())
 
     def _apply(self, change: Change) -> None:
         if not self._document.graph.has(self.node_id):
@@ -164,13 +203,6 @@ class NodeForm(QWidget):
         if self._document.graph.has(self.node_id):
             self.refresh()
 
-    def _retitle(self, title: str) -> None:
-        if not self._document.graph.has(self.node_id):
-            return
-        wanted = "" if self._node_type and title.strip() == self._node_type.title else title
-        graph = retitle(self._document.graph, self.node_id, wanted)
-        self._document.edit(graph, "Rename node", f"{self.node_id}.title")
-
     def _show_problems(self) -> None:
         title = title_of(self.node, self._registry)
         found = list(self._problems)
@@ -179,6 +211,7 @@ class NodeForm(QWidget):
             found = [p for p in found if p.code not in OWN_CODES]
             found += self._form.own_problems(title)
             found = self._form.set_problems(found)
+        self._show_more()
         self._list.show_problems(found)
 
     def _value_of(self, name: str) -> object:
@@ -224,7 +257,7 @@ class NodeForm(QWidget):
         if self.findChild(QWidget, widget.objectName()) is not None:
             widget.deleteLater()
             return
-        self._column.insertWidget(self._column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
+        self.column.insertWidget(self.column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
 
     def review_code(self) -> None:
         """Review the custom code of the node's model."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QSize, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedLayout, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph.document import Document
+from studio.graph.edits import retitle
 from studio.graph.registry import Registry
+from ui.inspector.header import NodeHeader
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
+from ui.inspector.steady_area import SteadyArea
 from ui.inspector.tabs import SETTINGS, NodeTabs
-from ui.style.widgets import retire, scrolling
+from ui.style.widgets import retire
 
 _MINIMUM_WIDTH_PX = 240
 _MARGIN_PX = 24
@@ -29,11 +32,13 @@ MakePart = Callable[[str, str, QWidget], QWidget | None]  # node, its type, pare
 class InspectorPanel(QWidget):
     """Shows and edits the settings of the selected node.
 
-    ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id.
+    ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id, ``extent_chosen``
+    whether all settings are shown from now on.
     """
 
     problem_activated = Signal(object)
     node_activated = Signal(object)
+    extent_chosen = Signal(object)
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None
@@ -50,12 +55,18 @@ class InspectorPanel(QWidget):
         self._overview = Overview(document, registry, self)
         self._overview.problem_activated.connect(self.problem_activated)
         self._overview.node_activated.connect(self.node_activated)
-        self._scroll: QScrollArea | None = None
+        self._scroll: SteadyArea | None = None
+        self._all = False
+        self._tabbed = ""  # the type of the node whose tabs were shown last
         self.tabs: NodeTabs | None = None
         self._make_part: MakePart | None = None
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(0)
+        self._header = NodeHeader(self)
+        self._header.retitled.connect(self._retitle)
+        self._header.left.connect(document.end_merge)
+        self._column.addWidget(self._header)
         self._stack = QStackedLayout()
         self._column.addLayout(self._stack, 1)
         self._stack.addWidget(self._overview)
@@ -69,7 +80,7 @@ class InspectorPanel(QWidget):
     def use_tabs(self, tabs: NodeTabs) -> None:
         """Show tabs with data next to the settings of nodes that have data."""
         self.tabs = tabs
-        self._column.insertWidget(0, tabs)
+        self._column.insertWidget(1, tabs)
         tabs.chosen.connect(self._show_page)
         self.show_nodes(self._ids)
 
@@ -92,7 +103,9 @@ class InspectorPanel(QWidget):
             self._stack.setCurrentWidget(self._overview)
         elif self._form is None or not self._shows(ids[0]):
             self._show_form(ids[0])
+        self._open_on_settings(ids)
         self._ids = ids
+        self._show_header()
         if self.tabs is not None:
             self.tabs.show_node(ids[0] if len(ids) == 1 else None)
             self._add_below_settings()
@@ -104,6 +117,12 @@ class InspectorPanel(QWidget):
         self._overview.set_problems(self._problems)
         if self._form is not None:
             self._form.set_problems(self._problems)
+
+    def show_all(self, all_settings: bool) -> None:
+        """Show all settings that apply, or the essential ones."""
+        self._all = all_settings
+        if self._form is not None:
+            self._form.show_all(all_settings)
 
     def set_may_run(self, may_run: bool) -> None:
         """Whether Run is available: not while a run is going."""
@@ -118,6 +137,7 @@ class InspectorPanel(QWidget):
     def set_read_only(self, read_only: bool) -> None:
         """Make the panel read-only while a run is shown."""
         self._read_only = read_only
+        self._header.set_read_only(read_only)
         self._overview.set_read_only(read_only)
         if self._form is not None:
             self._form.set_read_only(read_only)
@@ -167,22 +187,51 @@ class InspectorPanel(QWidget):
         self._drop_form()
         type_id = self._document.graph.node(node_id).type
         folds = self._folds.setdefault(type_id, {})
-        self._scroll = self._make_scroll()
+        self._scroll = SteadyArea(
+            self
+        )  # a new one: moving a form between parents would style it twice
         place = self._scroll.viewport()
-        self._form = NodeForm(self._document, self._registry, node_id, folds, place)
+        self._form = NodeForm(self._document, self._registry, node_id, folds, self._all, place)
+        self._form.extent_chosen.connect(self._choose_extent)
+        self._form.relaid.connect(self._scroll.relaid)
         if self._make_part is not None:
             self._form.add_part(self._make_part(node_id, type_id, self._form))
         self._form.set_problems(self._problems)
         self._form.set_read_only(self._read_only)
-        self._scroll.setWidget(self._form)
+        self._scroll.show_content(self._form, self._form.column, self._form.rows)
         self._stack.addWidget(self._scroll)
         self._stack.setCurrentWidget(self._scroll)
 
-    def _make_scroll(self) -> QScrollArea:
-        """A new scroll area for each form: moving a form between parents would style it twice."""
-        scroll = scrolling(None, self)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        return scroll
+    def _open_on_settings(self, ids: tuple[str, ...]) -> None:
+        """Another type of node opens on its settings; between two nodes of a type the tab stays."""
+        tabs, graph = self.tabs, self._document.graph
+        if tabs is None or len(ids) != 1 or not tabs.suits(graph.node(ids[0]).type):
+            return
+        kind = graph.node(ids[0]).type
+        if kind != self._tabbed:
+            tabs.choose(SETTINGS)
+        self._tabbed = kind
+
+    def _choose_extent(self, all_settings: bool) -> None:
+        self.show_all(all_settings)
+        self.extent_chosen.emit(all_settings)
+
+    def _show_header(self) -> None:
+        """Name the node that is edited, above every tab."""
+        shown = len(self._ids) == 1 and self._document.graph.has(self._ids[0])
+        self._header.setVisible(shown)
+        if shown:
+            node = self._document.graph.node(self._ids[0])
+            self._header.show_node(node, self._registry.node_type(node.type))
+
+    def _retitle(self, title: str) -> None:
+        graph = self._document.graph
+        if len(self._ids) != 1 or not graph.has(self._ids[0]):
+            return
+        node = graph.node(self._ids[0])
+        node_type = self._registry.node_type(node.type)
+        wanted = "" if node_type and title.strip() == node_type.title else title
+        self._document.edit(retitle(graph, node.id, wanted), "Rename node", f"{node.id}.title")
 
     def _drop_form(self) -> None:
         scroll = self._scroll
@@ -196,6 +245,7 @@ class InspectorPanel(QWidget):
     def _document_changed(self) -> None:
         if self._form is not None and self._shows(self._form.node_id):
             self._form.refresh()
+            self._show_header()
             return
         self._overview.refresh()
         self.show_nodes(self._ids)

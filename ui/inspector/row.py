@@ -53,7 +53,7 @@ class FieldRow(QWidget):
         super().__init__(parent)
         self.spec, self.path = spec, path
         self._read_only = False
-        self._why_off = ""
+        self.why_off = ""
         self._shown_problems: tuple[Problem, ...] = ()
         self.value: Any = spec.default
         self.editor = editor_for(spec, path, context, self)
@@ -117,8 +117,8 @@ class FieldRow(QWidget):
 
     def set_off(self, why: str) -> None:
         """Grey the field out with a reason; an empty reason enables it again."""
-        if why != self._why_off:
-            self._why_off = why
+        if why != self.why_off:
+            self.why_off = why
             self._apply_enabled()
 
     def set_read_only(self, read_only: bool) -> None:
@@ -229,14 +229,14 @@ class FieldRow(QWidget):
         self._reset.setVisible(not self.is_default and not self._read_only)
 
     def _apply_enabled(self) -> None:
-        self.editor.set_read_only(self._read_only or bool(self._why_off))
-        self._label_side.setEnabled(not self._why_off)
-        self.editor.setToolTip(self._why_off)
+        self.editor.set_read_only(self._read_only or bool(self.why_off))
+        self._label_side.setEnabled(not self.why_off)
+        self.editor.setToolTip(self.why_off)
         self._show_reset()
         self._describe()
 
     def _describe(self) -> None:
-        parts = [self.spec.meta.help, self._why_off, self._problems.text()]
+        parts = [self.spec.meta.help, self.why_off, self._problems.text()]
         self.editor.control.setAccessibleDescription(" ".join(p for p in parts if p))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ui.style import icons
-from ui.style.widgets import icon_side
+from ui.style.widgets import icon_side, plain_tip
 
 _GAP_PX = 10
 
@@ -18,7 +19,7 @@ class Section(QWidget):
 
     def __init__(self, title: str, expanded: bool = True, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._title = title
+        self._title = self._text = title
         self._header = QPushButton(self)
         self._header.setObjectName(f"section:{title}")
         self._header.setCheckable(True)
@@ -58,9 +59,20 @@ class Section(QWidget):
 
     def set_note(self, note: str) -> None:
         """Show a note after the title, such as “2 changed”."""
-        text = f"{self._title} · {note}" if note else self._title
-        self._header.setText(text)
-        self._header.setAccessibleName(text)
+        self._text = f"{self._title} · {note}" if note else self._title
+        self._header.setAccessibleName(self._text)
+        self._header.setToolTip(plain_tip(note))
+        self._elide()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: shorten a note that does not fit; the tip shows all of it."""
+        super().resizeEvent(event)
+        self._elide()
+
+    def _elide(self) -> None:
+        metrics = self._header.fontMetrics()
+        room = self._header.width() - self._header.iconSize().width() - _GAP_PX
+        self._header.setText(metrics.elidedText(self._text, Qt.TextElideMode.ElideRight, room))
 
     def _fold(self, expanded: bool) -> None:
         icons.put(self._header, "chevron-down" if expanded else "chevron-right", "text_muted")

@@ -67,6 +67,10 @@ class NodeTabs(QWidget):
         """Show the tabs of this node; False if it has none."""
         raise NotImplementedError
 
+    def suits(self, type_id: str) -> bool:
+        """Whether nodes of this type have tabs."""
+        raise NotImplementedError
+
     def page(self, tab: str) -> QWidget | None:
         """The page of a tab; ``None`` for the settings."""
         raise NotImplementedError

@@ -50,6 +50,13 @@ class Spec:
 
 SPECS = (
     Spec("new", "New", "file-plus", ("Ctrl+N",), "Create an empty project"),
+    Spec(
+        "template",
+        "New from Template…",
+        "workflow",
+        ("Ctrl+Shift+N",),
+        "Create a project from a template with sample data",
+    ),
     Spec("open", "Open…", "folder-open", ("Ctrl+O",), "Open a project"),
     Spec(
         "starter",
@@ -133,7 +140,7 @@ def fill_menus(
     """File, Edit, View, Run, Help."""
     bar = window.menuBar()
     file = bar.addMenu("&File")
-    _add(file, own, ("new", "open"))
+    _add(file, own, ("new", "template", "open"))
     file.addMenu(recent)
     _add(file, own, ("starter", None, "save", "save_as", None, "settings", None, "quit"))
     edit = bar.addMenu("&Edit")

@@ -5,9 +5,12 @@ They are imported on first use, so that the first paint does not wait for them. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog
 
+from studio.graph.templates import Template
 from ui.window.main_window import MainWindow
 from ui.window.preferences import Preferences
 
@@ -23,6 +26,15 @@ def show_settings(window: MainWindow, preferences: Preferences) -> None:
 
     dialog = SettingsDialog(preferences.values, window)
     dialog.accepted_settings.connect(preferences.replace)
+    _open(dialog)
+
+
+def show_templates(window: MainWindow, take: Callable[[Template], object]) -> None:
+    """The templates for a new project; ``take`` gets the chosen one."""
+    from ui.dialogs.new_from_template import NewFromTemplate
+
+    dialog = NewFromTemplate(window.canvas.registry, window)
+    dialog.chosen.connect(take)
     _open(dialog)
 
 

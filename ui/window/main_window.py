@@ -25,6 +25,7 @@ from studio.graph.document import Document
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
 from ui.canvas.palette import NodePalette
+from ui.canvas.template_strip import TemplateStrip
 from ui.canvas.view import CanvasView
 from ui.inspector.panel import InspectorPanel
 from ui.monitor.insight import InsightPanel
@@ -70,6 +71,7 @@ class MainWindow(QMainWindow):
         self._left_px = 0
         self.banner = Banner(self)
         self.canvas = CanvasView(document, registry, self)
+        self.templates = TemplateStrip(self.canvas)
         self.palette_panel = NodePalette(registry, self)
         self.runs = RunsPanel(runs_dir, self)
         self.runs.setMinimumWidth(LEFT_LEAST_PX)

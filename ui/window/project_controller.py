@@ -16,6 +16,7 @@ from studio.errors import StudioError
 from studio.graph.document import Document
 from studio.graph.edits import rename
 from studio.graph.graph import Graph
+from studio.graph.own_data import with_own_data
 from studio.graph.project import (
     SUFFIX,
     is_project,
@@ -27,7 +28,8 @@ from studio.graph.project import (
 )
 from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
-from studio.system.paths import assets_dir, data_dir, file_name
+from studio.graph.templates import Template, from_template
+from studio.system.paths import assets_dir, current_dir, data_dir, file_name
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.window.preferences import Preferences
 from ui.window.window_store import WindowStore
@@ -121,6 +123,22 @@ class ProjectController(QObject):
         self.opened.emit()
         return True
 
+    def new_from_template(self, template: Template) -> bool:
+        """A project without a file, made from a template, after asking about unsaved changes."""
+        if not self.may_leave():
+            return False
+        try:
+            graph = from_template(template, self._registry, current_dir())
+        except StudioError as error:
+            self._tell(error)
+            return False
+        self._document.replace(graph, None)
+        self.opened.emit()
+        self.message.emit(
+            f"New project “{graph.name}”. Its sample data is copied beside it when you save it."
+        )
+        return True
+
     def ask_and_open(self) -> bool:
         """Ask which project to open."""
         start = str(self._last_folder())
@@ -205,6 +223,7 @@ class ProjectController(QObject):
             graph = rename(graph, path.stem)  # the file's name is more useful than “Untitled”
         graph = relocated(graph, self._registry, self._document.project_dir, path.parent)
         try:
+            graph, copied = with_own_data(graph, self._registry, path)
             save_project(path, graph)
         except StudioError as error:
             self._tell(error)
@@ -215,7 +234,8 @@ class ProjectController(QObject):
         self._autosave.stop()
         self._remember(path)
         self.saved.emit()
-        self.message.emit(f"Saved {path.name}.")
+        note = f" Its sample data was copied to the folder {copied.name}." if copied else ""
+        self.message.emit(f"Saved {path.name}.{note}")
         return True
 
     def may_leave(self) -> bool:

@@ -81,6 +81,7 @@ class Session(QObject):
     def _connect_actions(self) -> None:
         targets: dict[str, Any] = {
             "new": self.project.new,
+            "template": self.show_templates,
             "open": self.project.ask_and_open,
             "starter": self.project.open_starter,
             "save": self.project.save,
@@ -107,11 +108,15 @@ class Session(QObject):
         window.shown_first.connect(self._after_first_paint)
         window.project_dropped.connect(self.project.open)
         window.canvas.files_dropped.connect(self._files_dropped)
+        window.templates.chosen.connect(self.project.new_from_template)
+        window.templates.all_wanted.connect(self.show_templates)
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
         window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.show_all(self.store.all_settings())
+        window.inspector.extent_chosen.connect(self.store.set_all_settings)
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
@@ -313,6 +318,11 @@ class Session(QObject):
     def show_settings(self) -> None:
         """The settings window."""
         help_windows.show_settings(self.window, self.preferences)
+
+    @Slot()
+    def show_templates(self) -> None:
+        """The templates for a new project."""
+        help_windows.show_templates(self.window, self.project.new_from_template)
 
     def show_shortcuts(self) -> None:
         """All keys on one sheet."""

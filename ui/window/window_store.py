@@ -47,6 +47,15 @@ class WindowStore:
         self._settings.setValue("inspector/narrow_px", width)
         self._settings.sync()
 
+    def all_settings(self) -> bool:
+        """Whether the inspector shows all settings, not only the essential ones."""
+        return str(self._settings.value("inspector/all_settings")) == "1"
+
+    def set_all_settings(self, shown: bool) -> None:
+        """Store that choice."""
+        self._settings.setValue("inspector/all_settings", "1" if shown else "0")
+        self._settings.sync()
+
     # ------------------------------------------------------------ projects
 
     def last_project(self) -> Path | None:

@@ -111,11 +111,32 @@ def test_fit_of_nothing_is_harmless(make_canvas):
     assert view.camera.scale == 1.0
 
 
-def test_detail_falls_with_the_scale(canvas):
-    for scale, detail in ((1.0, "full"), (0.4, "titles"), (0.2, "plain")):
+@pytest.mark.parametrize(
+    ("ratio", "details"),
+    [
+        (1.0, {1.0: "full", 0.4: "titles", 0.15: "plain"}),
+        (2.0, {0.4: "full", 0.2: "titles", 0.08: "plain"}),
+    ],
+)
+def test_detail_falls_with_the_device_pixels(canvas, monkeypatch, ratio, details):
+    monkeypatch.setattr(type(canvas), "devicePixelRatioF", lambda _: ratio)
+    for scale, detail in details.items():
         canvas.zoom_to(scale)
         canvas.viewport().repaint()
         assert canvas.graph_scene.detail == detail
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 416), (300, 260), (1900, 1000)])
+def test_the_margin_of_a_fit_is_a_share_of_the_view(make_canvas, width, height):
+    """A fixed one takes a fifth of a small view's width from the nodes."""
+    view = make_canvas(starter(), width, height)
+    view.fit_all()
+    shown = view.viewport().rect()
+    cards = [view.node_rect_in_view(i) for i in view.graph_scene.nodes]
+    gap = min(min(c.left() for c in cards), shown.right() - max(c.right() for c in cards))
+    assert 0 <= gap <= max(48, 0.08 * shown.width()) or view.camera.scale == 1.0
+    if width < 600:
+        assert gap <= 0.08 * shown.width() + 8
 
 
 def test_what_is_shown_whole_stays_whole_when_the_window_shrinks(canvas):

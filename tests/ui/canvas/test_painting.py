@@ -225,6 +225,25 @@ def test_text_grows_as_the_view_shrinks(canvas):
     assert sizes[0] == text.LABEL
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.7, 0.5, 0.34, 0.28])
+def test_titles_are_readable_at_every_scale_of_a_fitted_graph(canvas, monkeypatch, scale):
+    """About eleven pixels on the screen; less where words or a note need the room."""
+    canvas.zoom_to(scale)
+    on_screen = {}
+    for name in ("draw", "draw_wrapped"):
+        real = getattr(text, name)
+
+        def noted(painter, item, words, rect, *more, real=real):
+            real(painter, item, words, rect, *more)
+            if words == item.content.title:
+                on_screen[words] = painter.font().pixelSize() * scale
+
+        monkeypatch.setattr(text, name, noted)
+    canvas.grab()
+    assert {on_screen[title] >= 10.9 for title in ("LoRA", "Merge", "Export")} == {True}, on_screen
+    assert min(on_screen.values()) >= 8, on_screen
+
+
 def test_five_hundred_nodes_are_added_fast(make_canvas):
     view = make_canvas(Graph())
     graph = chains(500)

@@ -128,9 +128,15 @@ def test_variant_shows_its_fields_and_stores_them_below(
     assert field("method_settings.depth").value() == 3
 
 
-def test_field_that_does_not_matter_is_greyed_with_its_reason(field: Find) -> None:
-    assert field("epochs").isEnabled()
+def test_a_field_that_does_not_apply_is_hidden(field: Find) -> None:
+    """Unless its value was changed: then it is greyed out with the reason, and can be reset."""
+    assert field("epochs").isVisible()
     type_into(field("max_steps"), "50")
+    assert not field("epochs").isVisible()
+    type_into(field("max_steps"), "0")
+    type_into(field("epochs"), "3")
+    type_into(field("max_steps"), "50")
+    assert field("epochs").isVisible()
     assert not field("epochs").isEnabled()
     reason = "Used only if Steps is by epochs."
     assert reason in field("epochs").accessibleDescription()
@@ -206,7 +212,9 @@ def test_the_whole_form_by_keyboard(
         "browse:source",
         "field:epochs",
         "field:target_modules",
-        "section:Advanced",
+        "section:Length",
+        "more-settings",
+        "show:essential",
         "node-title",
     ):
         assert name in reached, reached

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QComboBox, QPushButton, QWidget
+from PySide6.QtWidgets import QComboBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.document import Document
@@ -19,6 +19,7 @@ from studio.graph.registry import load_registry
 from ui.inspector.editors.methods import OPEN_RESEARCH, ROLE_WHEN, fill, in_groups, when_of
 from ui.inspector.panel import InspectorPanel
 from ui.inspector.row import FieldRow
+from ui.inspector.section import Section
 
 POPUP_LETTERS = 70  # as many fit into one line of the list
 
@@ -80,17 +81,6 @@ def test_a_node_with_a_research_method_shows_it(lora: InspectorPanel, document: 
     assert OPEN_RESEARCH not in {combo.itemData(i) for i in range(combo.count())}
 
 
-def test_the_two_sections_of_advanced_settings_have_different_titles(
-    lora: InspectorPanel, document: Document
-) -> None:
-    titles = lambda: {  # noqa: E731
-        w.objectName() for w in lora.findChildren(QPushButton) if "Advanced" in w.objectName()
-    }
-    assert titles() == {"section:Advanced", "section:Advanced (LoRA)"}
-    document.edit(set_setting(document.graph, "lora", "method", "rslora"), "Method")
-    assert "section:Advanced (LoRA)" not in titles()
-
-
 SHARED = ("r", "alpha", "dropout", "bias", "rank_pattern", "alpha_pattern", "trained_tokens")
 
 
@@ -103,13 +93,15 @@ def document(tmp_path: Path) -> Document:
 
 @pytest.fixture
 def lora(qtbot: QtBot, document: Document) -> InspectorPanel:
-    """The inspector of the node, with the advanced settings unfolded."""
+    """The inspector of the node, with all settings."""
     panel = InspectorPanel(document, load_registry())
     qtbot.addWidget(panel)
     panel.resize(320, 900)
     panel.show()
+    panel.show_all(True)
     panel.show_nodes(("lora",))
-    panel.focus_field("lora", "bias")
+    for section in panel.findChildren(Section):
+        section.expand()
     return panel
 
 
@@ -138,7 +130,7 @@ def test_only_what_the_method_uses_is_shown(lora: InspectorPanel, document: Docu
     assert "Not used by VeRA." in row.editor.control.accessibleDescription()
     (reset,) = lora.findChildren(QWidget, "reset:alpha")
     QTest.mouseClick(reset, Qt.MouseButton.LeftButton)
-    assert shown(lora) == {"dropout"}
+    assert shown(lora) == {"dropout", "alpha"}, "what was used last does not vanish under the mouse"
     choose(lora, "ia3")
     assert shown(lora) == set()
     choose(lora, "lora")

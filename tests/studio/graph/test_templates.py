@@ -1,0 +1,73 @@
+"""The templates that ship: each opens, has no problem, and has data that its generator writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from studio.graph.problems import find_problems
+from studio.graph.project import load_project, save_project
+from studio.graph.registry import load_registry
+from studio.graph.templates import TEMPLATES, Template, from_template
+from studio.runs.row_check import check_all_rows
+from studio.system.paths import assets_dir
+
+FOLDER = assets_dir() / "templates"
+DATA = FOLDER / "data"
+NODE_WIDTH_PX, NODE_HEIGHT_PX = 220, 115
+WAIT_S = 600.0
+
+pytestmark = pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.id)
+
+
+def test_it_has_no_problem_and_no_warning(template: Template) -> None:
+    graph, registry = load_project(template.path), load_registry()
+    check_all_rows(graph, registry, FOLDER, WAIT_S)
+    assert find_problems(graph, registry, FOLDER) == []
+    assert graph.name == template.title
+
+
+def test_it_is_written_as_save_writes_it(template: Template, tmp_path: Path) -> None:
+    save_project(tmp_path / "again.studio", load_project(template.path))
+    assert (tmp_path / "again.studio").read_bytes() == template.path.read_bytes()
+
+
+def test_nodes_lie_apart_and_wires_run_to_the_right(template: Template) -> None:
+    graph = load_project(template.path)
+    places = [n.position for n in graph.nodes]
+    for i, (x, y) in enumerate(places):
+        for other_x, other_y in places[i + 1 :]:
+            assert abs(x - other_x) > NODE_WIDTH_PX or abs(y - other_y) > NODE_HEIGHT_PX
+    for wire in graph.wires:
+        assert graph.node(wire.source).position[0] < graph.node(wire.target).position[0]
+
+
+def test_a_new_project_reads_the_same_files_from_any_folder(
+    template: Template, tmp_path: Path
+) -> None:
+    registry = load_registry()
+    graph = from_template(template, registry, tmp_path)
+    assert find_problems(graph, registry, tmp_path) == []
+    for node in graph.nodes:
+        if node.type == "dataset":
+            assert Path(node.settings["source"]).parent == DATA
+
+
+def test_its_test_rows_are_no_training_rows(template: Template) -> None:
+    graph = load_project(template.path)
+    sources = {n.id: n.settings["source"] for n in graph.nodes if n.type == "dataset"}
+    test = sources.pop("test", None)
+    if test is None:
+        return
+    rows = {line for source in sources.values() for line in _rows(FOLDER / source)}
+    assert rows.isdisjoint(_rows(FOLDER / test))
+
+
+def _rows(path: Path) -> list[str]:
+    lines = path.read_text("utf-8").splitlines()
+    if path.suffix == ".csv":
+        return [json.dumps(row) for row in csv.DictReader(lines)]
+    return [line for line in lines if line]
