@@ -20,6 +20,7 @@ from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
 from studio.graph.unused import Untrained, without_training
+from studio.runs.compare import Comparison, compare, project_file
 from studio.runs.control import size_of
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.follow import state_at_present
@@ -69,8 +70,33 @@ def resume(options: argparse.Namespace) -> int:
     folder = find_run(runs_dir(options), options.run)
     if folder.is_running():
         raise StudioError(f"{folder.id} is already running.", hint="Stop it first.", code="running")
-    folder.plan()
+    plan = folder.plan()
+    if not folder.remains().offered(folder.status()):
+        _tell(
+            options,
+            "There is nothing to resume from: the steps without a result run from their start.",
+        )
+    file = project_file(plan)
+    if file is not None:
+        found = compare(folder, load_project(file), _registry(), file.resolve().parent)
+        for text in _how_it_differs(file, found):
+            _tell(options, text)
     return _attend(folder, options, folder.graph())
+
+
+def _how_it_differs(file: Path, found: Comparison) -> list[str]:
+    if not found.lines:
+        return []
+    return [
+        f"{file.name} differs from this run, which continues as it was:",
+        *(f"  {text}" for text in found.short_lines()),
+        f"To use the new settings, run {file.name} instead: steps that have not changed are reused.",
+    ]
+
+
+def _tell(options: argparse.Namespace, text: str) -> None:
+    """A sentence for the user; beside JSON on the error output."""
+    print(line(text), file=sys.stderr if options.json else sys.stdout, flush=True)
 
 
 def stop(options: argparse.Namespace) -> int:

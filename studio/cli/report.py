@@ -19,6 +19,7 @@ from studio.events import Event
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
+from studio.runs.status import look_of
 from studio.shown_text import line, short
 from studio.system.number_text import duration, time_left
 
@@ -33,8 +34,6 @@ RESULTS = {
     "gguf": "GGUF model",
     "report": "Report",
 }
-
-NOT_RESUMABLE = ("changed_since_plan", "other_version", "damaged_plan", "newer_plan")
 
 
 class Reporter:
@@ -213,7 +212,7 @@ def print_results(
 ) -> None:
     """How a run ended: what was measured, where things are, and whether nothing was trained."""
     took = (state.finished or 0.0) - (state.started or 0.0)
-    print(f"{status.capitalize()} after {duration(took)}.")
+    print(f"{look_of(status).word} after {duration(took)}.")
     if untrained is not None and status == "completed":
         print(f"{untrained.after} {untrained.hint}")
     for node, evaluation in state.evaluations.items():
@@ -231,7 +230,9 @@ def print_results(
             f"The run host exited unexpectedly; the last lines of {folder.log_path.name} may "
             "contain the reason."
         )
-    if status != "completed" and (state.failure or {}).get("code") not in NOT_RESUMABLE:
+    remains = folder.remains()
+    if remains.offered(status):
+        print(remains.sentence())
         print(f"Resume with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
 
 

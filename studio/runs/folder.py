@@ -23,6 +23,7 @@ from studio.graph.graph import Graph
 from studio.graph.project import json_text, load_project, to_data
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
+from studio.runs.status import Remains, run_status
 from studio.system import busy_files
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
@@ -30,6 +31,8 @@ from studio.system.paths import LENGTH_HINT, is_utf8, length_problem
 from studio.system.stored_json import open_for_appending, open_regular, parse, read_regular
 
 STAGING = ".staging-"
+_BEST = "best"
+"""The folder of the weights of the best evaluation beside the checkpoints (``training/loop/saver.py``)."""
 PREPARING_S = 30.0
 LONGEST_IN_RUN = 120
 """Characters of the longest path in a run folder: a node name of 49, a hash, the prefix of an unfinished result
@@ -151,17 +154,42 @@ class RunFolder:
                 return None
         return None
 
+    def last_event_at(self) -> float:
+        """The Unix time of the newest event; 0 before the first."""
+        return max((event.time for event in _tail(self.events_path)), default=0.0)
+
     def status(self) -> str:
         """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
         ``interrupted``: the host has died."""
         finished = self.finished_status()
         if finished is not None:
             return finished
-        if self.is_running():
-            return "running"
-        if not self.events_path.exists() and _age_s(self.plan_path) < PREPARING_S:
-            return "preparing"
-        return "interrupted"
+        begun = self.events_path.exists()
+        alive = self.is_running() or (not begun and _age_s(self.plan_path) < PREPARING_S)
+        return run_status("running" if begun else "preparing", alive)
+
+    def remains(self) -> Remains:
+        """What the run can be resumed from."""
+        try:
+            steps = self.plan().steps
+        except StudioError:
+            return Remains()
+        finished = {s.node for s in steps if (self.steps / f"{s.fingerprint}.json").is_file()}
+        checkpoint = any(self._has_checkpoint(s.node) for s in steps if s.node not in finished)
+        failed = (e for e in reversed(_tail(self.events_path)) if e.name == "StepFailed")
+        code = next((str(e.get("code") or "") for e in failed), "")
+        return Remains(
+            checkpoint, len(finished), code if self.finished_status() == "failed" else ""
+        )
+
+    def _has_checkpoint(self, node: str) -> bool:
+        """Whether something was committed there besides the weights of the best evaluation, which lack the
+        state of the optimizer."""
+        try:
+            names = os.listdir(self.checkpoints(node))
+        except OSError:
+            return False
+        return any(n != _BEST and not n.startswith(("staging-", ".")) for n in names)
 
     def remove_staging(self) -> None:
         """Remove partial results. Only call it while no step of this run is alive."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studio.errors import Problem, StudioError
-from studio.graph.graph import Graph, Node, topological_order
+from studio.graph.graph import CycleError, Graph, Node, topological_order
 from studio.graph.node_type import NodeType
 from studio.graph.problems import find_problems
 from studio.graph.project import with_earlier_defaults
@@ -157,6 +158,24 @@ def compile_plan(
     if untrained is not None:
         problems.append(untrained.problem())
     return Compiled(Plan(graph.name, project_dir, tuple(steps.values())), tuple(problems))
+
+
+def current_fingerprints(
+    graph: Graph, registry: Registry, project_dir: Path
+) -> dict[str, str | None]:
+    """The fingerprint that each node would have in a plan; ``None`` for a node that cannot be run at present, and for
+    those that depend on it."""
+    project_dir = project_dir.resolve()
+    steps: dict[str, Step] = {}
+    try:
+        order = topological_order(graph)
+    except CycleError as error:
+        kept = tuple(n for n in graph.nodes if n.id not in error.nodes)
+        order = topological_order(Graph(graph.name, kept, graph.wires))
+    for node_id in order:
+        with suppress(KeyError, ValueError, OSError):
+            steps[node_id] = _step(graph, graph.node(node_id), registry, project_dir, steps)
+    return {n: steps[n].fingerprint if n in steps else None for n in graph.ids()}
 
 
 def _step(

@@ -147,7 +147,7 @@ class RunState:
 def _run_started(state: RunState, event: Event) -> None:
     _skip_pause(state, event.time)
     state.status, state.finished, state.failure = "running", None, None
-    state.non_finite = None
+    state.non_finite = state.current = None
     state.resumed = bool(event.get("resumed"))
     state.run, state.name = str(event.get("run", "")), str(event.get("name", ""))
     state.device, state.pid = str(event.get("device") or ""), event.get("pid")

@@ -20,9 +20,10 @@ from PySide6.QtGui import (
 )
 
 from studio.graph.facts import short_line
+from studio.runs.status import NODE_LOOKS
 from ui.canvas import layout, shapes, text
 from ui.canvas.content import PortContent
-from ui.canvas.status import ICONS, ROLES, NodeStatus
+from ui.canvas.status import NodeStatus
 from ui.style import icons, theme
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
 _LABEL_PAD = 16.0
 _HEADER_PX = 22
+_DIMMED = 0.45
 
 
 @lru_cache(maxsize=8)
@@ -55,9 +57,10 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
         _plain(painter, item, c)
         return
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    dimmed = item.lit is not None and not item.lit
+    changed = item.status is not None and item.status.dimmed
+    dimmed = (item.lit is not None and not item.lit) or changed
     if dimmed:
-        painter.setOpacity(0.45)
+        painter.setOpacity(_DIMMED)
     _card(painter, item, c)
     if detail == "full":
         _header(painter, item, c)
@@ -65,10 +68,11 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
     else:
         _large_title(painter, item, c)
     paint_ports(painter, item, c, detail == "full")
+    if dimmed and changed:
+        painter.setOpacity(1.0)  # the reason is not dimmed
     if item.status is not None:
         _footer(painter, item, item.status, c)
-    if dimmed:
-        painter.setOpacity(1.0)
+    painter.setOpacity(1.0)
 
 
 @lru_cache(maxsize=64)
@@ -86,7 +90,7 @@ def _plain(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
         painter.drawRect(item.card)
     if item.status is not None:
         bar = QRectF(0, item.card.height() - 26, layout.WIDTH, 26)
-        painter.fillRect(bar, getattr(c, ROLES[item.status.state]))
+        painter.fillRect(bar, getattr(c, NODE_LOOKS[item.status.state].role))
 
 
 def _outline(item: NodeItem, c: theme.Colors) -> QColor:
@@ -203,11 +207,12 @@ def badge_rect(item: NodeItem) -> QRectF:
 
 def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colors) -> None:
     top = layout.body_height(item.content)
-    color = getattr(c, ROLES[status.state])
+    look = NODE_LOOKS[status.state]
+    color = getattr(c, look.role)
     painter.setPen(QPen(c.border, 1))
     painter.drawLine(QPointF(1, top + 0.5), QPointF(layout.WIDTH - 1, top + 0.5))
     y = top + layout.FOOTER_PAD
-    text.draw_icon(painter, ICONS[status.state], QRectF(_PAD - 1, y + 2, 14, 14), color)
+    text.draw_icon(painter, look.icon, QRectF(_PAD - 1, y + 2, 14, 14), color)
     line = QRectF(_PAD, y, layout.WIDTH - 2 * _PAD, layout.FOOTER_LINE)
     _footer_line(painter, item, line, (status.left, color, True), status.right, c)
     if status.lines > 1:

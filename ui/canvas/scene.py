@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from PySide6.QtCore import QObject, QPointF, QRectF
 from PySide6.QtWidgets import QGraphicsScene
@@ -16,11 +15,12 @@ from PySide6.QtWidgets import QGraphicsScene
 from studio.errors import Problem
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
+from studio.runs.status import NodeView
 from ui.canvas import layout, text
 from ui.canvas.content import NodeContent, Side, content_of
 from ui.canvas.node_item import NodeItem, PortKey
 from ui.canvas.node_paint import Detail
-from ui.canvas.status import status_of
+from ui.canvas.status import NodeStatus, status_of
 from ui.canvas.wire_item import WireItem
 
 WORLD_PX = 100_000.0
@@ -41,7 +41,7 @@ class GraphScene(QGraphicsScene):
         self.title_px = text.TITLE
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._notes: dict[str, tuple[str, bool]] = {}
-        self._run_state: Any = None
+        self._run_views: Mapping[str, NodeView] = {}
         self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)
         self.setItemIndexMethod(QGraphicsScene.ItemIndexMethod.NoIndex)
         self.setSceneRect(-WORLD_PX / 2, -WORLD_PX / 2, WORLD_PX, WORLD_PX)
@@ -162,16 +162,15 @@ class GraphScene(QGraphicsScene):
         for node_id, item in self.nodes.items():
             item.set_note(*self._notes.get(node_id, ("", False)))
 
-    def set_run_state(self, state: Any) -> None:
+    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
         """Show a run in the footers; ``None`` removes them."""
-        self._run_state = state
+        self._run_views = views or {}
         for node_id, item in self.nodes.items():
             item.set_status(self._status(node_id))
 
-    def _status(self, node_id: str) -> Any:
-        nodes = getattr(self._run_state, "nodes", None) or {}
-        ended = getattr(self._run_state, "finished", None) is not None
-        return status_of(nodes.get(node_id), ended)
+    def _status(self, node_id: str) -> NodeStatus | None:
+        view = self._run_views.get(node_id)
+        return status_of(view.numbers, view.state) if view is not None else None
 
     def refresh(self) -> None:
         """Lay out and repaint everything (theme or font changed)."""

@@ -10,33 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from studio.runs.status import NODE_LOOKS
 from studio.system.number_text import duration, time_left
 
-ICONS = {
-    "waiting": "circle-dashed",
-    "running": "loader",
-    "done": "circle-check",
-    "skipped": "skip-forward",
-    "failed": "circle-x",
-    "stopped": "circle-stop",
-}
-ROLES = {
-    "waiting": "text_muted",
-    "running": "accent",
-    "done": "success",
-    "skipped": "text_muted",
-    "failed": "danger",
-    "stopped": "warning",
-}
-_WORDS = {
-    "waiting": "Waiting",
-    "running": "Running",
-    "done": "Done",
-    "skipped": "Reused",
-    "failed": "Failed",
-    "stopped": "Stopped",
-}
 _EXPLAINED = {
+    "changed": "Its settings, its inputs or its files differ from those of the shown run; what that run measured is "
+    "not shown here. Run again, or undo the change.",
+    "new": "It was added or connected after the shown run had started.",
     "skipped": "Reused: settings and inputs are those of an earlier run, so its result is used.",
     "hash": "Hash: the files are read to find out whether they have changed since an earlier run.",
     "tokenize": "Tokenize: the text of the rows is converted to the numbers that the model reads.",
@@ -65,6 +45,11 @@ class NodeStatus:
         return 2 if self.detail or self.detail_right else 1
 
     @property
+    def dimmed(self) -> bool:
+        """Whether the node is no longer the one that was run."""
+        return self.state == "changed"
+
+    @property
     def bar(self) -> bool:
         """Whether there is a progress bar below the text."""
         return self.state == "running"
@@ -75,21 +60,21 @@ class NodeStatus:
         return ", ".join(p for p in parts if p)
 
 
-def status_of(node_state: Any, ended: bool = False) -> NodeStatus | None:
-    """The status of one ``NodeState``, or ``None`` when there is nothing to show. Nodes that are
-    still waiting when the run has ``ended`` were not run."""
-    state = str(getattr(node_state, "state", "") or "")
-    if node_state is None or state not in _WORDS:
+def status_of(node_state: Any, state: str = "") -> NodeStatus | None:
+    """The status of one ``NodeState``, or ``None`` when there is nothing to show. ``state`` is that of its
+    ``NodeView``."""
+    state = state or str(getattr(node_state, "state", "") or "")
+    if node_state is None or state not in NODE_LOOKS:
         return None
+    left = NODE_LOOKS[state].word
+    if state in ("waiting", "not_run", "changed", "new"):
+        return NodeStatus(state, left, explained=_EXPLAINED.get(state, ""))
     message = str(getattr(node_state, "message", "") or "")
-    if state == "waiting" and ended:
-        return NodeStatus(state, "Not run")
     if state == "running":
         return _running(node_state, message)
     seconds = _number(getattr(node_state, "seconds", None))
     loss = _number(getattr(node_state, "last_loss", None))
     right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
-    left = _WORDS[state]
     if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
         left += f" · {duration(seconds)}"
     detail = message if state == "failed" else ""

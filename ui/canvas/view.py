@@ -8,7 +8,7 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -30,6 +30,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+from studio.runs.status import NodeView
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
 from ui.canvas import background, dropping, layout, text, tips
@@ -95,9 +96,9 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, state: Any) -> None:
+    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
         """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(state)
+        self.graph_scene.set_run_state(views)
 
     def fit_all(self) -> None:
         """Show the entire graph."""

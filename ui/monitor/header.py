@@ -16,11 +16,13 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from studio.runs.series import Series
 from studio.runs.state import RunState
+from studio.runs.status import RunView, status_words
 from ui.monitor import words
 from ui.monitor.marks import best_of, best_words
 
 CAPTIONS = {
     "status": "Run",
+    "project": "Project",
     "step": "Step",
     "loss": "Loss",
     "eval_loss": "Validation loss",
@@ -30,8 +32,8 @@ CAPTIONS = {
     "elapsed": "Elapsed",
     "device": "Device",
 }
-DROPPED_FIRST = ("device", "status", "elapsed", "speed", "best", "eval_loss", "left")
-OPTIONAL = ("device", "left", "eval_loss", "best", "speed")
+DROPPED_FIRST = ("device", "elapsed", "speed", "best", "eval_loss", "left", "project", "status")
+OPTIONAL = ("project", "device", "left", "eval_loss", "best", "speed")
 SPACING_PX = 16
 
 
@@ -72,6 +74,7 @@ class HeaderLine(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._view: RunView | None = None
         self._layout = QHBoxLayout(self)
         self._layout.setContentsMargins(8, 2, 8, 2)
         self._layout.setSpacing(SPACING_PX)
@@ -85,12 +88,17 @@ class HeaderLine(QWidget):
         """The text of one value (for tests)."""
         return self._values[key].value()
 
+    def use_view(self, view: RunView | None) -> None:
+        """The status of the run and what it belongs to, shown with its values."""
+        self._view = view
+
     def show_state(self, state: RunState, node: str | None) -> None:
         """Show the values of a run and of its training node, if there is one."""
         series = state.metrics.get(node) if node else None
         best = best_of(state, node)
         values = {
-            "status": words.status_words(state.status),
+            "status": self._view.words() if self._view else status_words(state.status),
+            "project": (self._view.of_project() if self._view else "") or words.MISSING,
             "step": _step(series),
             "loss": words.number_text(_last(series, "loss")),
             "eval_loss": words.number_text(_last(series, "eval_loss")),

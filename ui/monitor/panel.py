@@ -14,6 +14,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.runs.state import RunState
+from studio.runs.status import RunView
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
@@ -134,6 +135,7 @@ class MonitorPanel(QWidget):
         """Show this run; ``None`` shows the empty text."""
         self._state = state
         self._node = None
+        self.header.use_view(None)
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
         self._due = []  # plots that wait for the points of another run
@@ -141,6 +143,12 @@ class MonitorPanel(QWidget):
             plot.following = True
         points = sum(len(s.step) for s in state.metrics.values()) if state else 0
         self.draw_now() if points < MANY_POINTS else self._begin_drawing()
+
+    def show_view(self, view: RunView | None) -> None:
+        """Show the status of the run in its header."""
+        self.header.use_view(view)
+        if view is not None and self._state is not None and self.isVisible():
+            self.header.show_state(self._state, self._node)
 
     def show_reading(self, fraction: float) -> None:
         """Show how much of the events of the run has been read."""

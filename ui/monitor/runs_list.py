@@ -8,6 +8,7 @@ hundreds of runs need no widgets.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.folder import RunFolder, delete_run, list_runs
+from studio.runs.status import ACTIVE, look_of, status_words
 from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
@@ -88,7 +90,7 @@ def _paint_lines(painter: QPainter, font: QFont, area: QRect, summary: RunSummar
     look = theme.colors()
     metrics = QFontMetrics(font)
     top = QRect(area.left(), area.top(), area.width(), metrics.height())
-    state = words.status_words(summary.status)
+    state = status_words(summary.status)
     state_width = metrics.horizontalAdvance(state)
     painter.setFont(font)
     painter.setPen(status_color(summary.status))
@@ -109,14 +111,8 @@ def _paint_lines(painter: QPainter, font: QFont, area: QRect, summary: RunSummar
 
 def status_color(status: str) -> QColor:
     """The colour that goes with a status; the word beside it says the same."""
-    look = theme.colors()
-    return {
-        "running": look.accent,
-        "preparing": look.accent,
-        "completed": look.success,
-        "failed": look.danger,
-        "interrupted": look.warning,
-    }.get(status, look.text_muted)
+    color: QColor = getattr(theme.colors(), look_of(status).role)
+    return color
 
 
 def details(summary: RunSummary) -> str:
@@ -131,9 +127,7 @@ def details(summary: RunSummary) -> str:
 
 def sentence(summary: RunSummary) -> str:
     """The row as text, for screen readers and tests."""
-    return f"{summary.name}: {words.STATUS_WORDS.get(summary.status, summary.status)}, " + details(
-        summary
-    )
+    return f"{summary.name}: {look_of(summary.status).word}, {details(summary)}"
 
 
 def _small(font: QFont) -> QFont:
@@ -164,6 +158,7 @@ class RunsPanel(QWidget):
         self._waiting: list[RunFolder] = []
         self._seen: dict[str, tuple[int, int]] = {}
         self._shown_id = ""
+        self._live: tuple[str, str] = ("", "")
         self.list = _List(self)
         self.list.setItemDelegate(RunRow(self.list))
         self.list.setUniformItemSizes(True)
@@ -212,7 +207,7 @@ class RunsPanel(QWidget):
         summary = self.summary(run.id)
         if summary is None or self._seen.get(run.id) != changed_at(run):
             return True
-        return summary.status in ("running", "preparing")
+        return summary.status in ACTIVE
 
     def _rebuild(self, runs: list[RunFolder]) -> None:
         known = {
@@ -234,13 +229,27 @@ class RunsPanel(QWidget):
             if item is None:
                 continue
             self._seen[run.id] = changed_at(run)
-            summary = summarize(run)
-            if summary != item.data(SUMMARY_ROLE):
-                item.setData(SUMMARY_ROLE, summary)
-                item.setText(sentence(summary))
-                item.setToolTip(plain_tip(f"{sentence(summary)}\n{run.path}"))
+            self._put(item, summarize(run))
         if self._waiting:
             self._slice.start()
+
+    def _put(self, item: QListWidgetItem, summary: RunSummary) -> None:
+        if summary.folder.id == self._live[0]:
+            summary = replace(summary, status=self._live[1])
+        if summary != item.data(SUMMARY_ROLE):
+            item.setData(SUMMARY_ROLE, summary)
+            item.setText(sentence(summary))
+            item.setToolTip(plain_tip(f"{sentence(summary)}\n{summary.folder.path}"))
+
+    def show_status(self, run_id: str, status: str) -> None:
+        """Show the status of the run that this window follows, which knows more than its files: that it is asked to
+        stop, for example."""
+        if self._live == (run_id, status):
+            return
+        self._live = (run_id, status)
+        item, summary = self._item(run_id), self.summary(run_id)
+        if item is not None and summary is not None:
+            self._put(item, summary)
 
     def _id(self, index: int) -> str:
         run: RunFolder = self.list.item(index).data(Qt.ItemDataRole.UserRole)
@@ -292,7 +301,7 @@ class RunsPanel(QWidget):
         icons.put(menu.addAction("Show Curves", lambda: self.open_wanted.emit(run)), "chart-line")
         resume = menu.addAction("Resume", lambda: self.resume_wanted.emit(run))
         icons.put(resume, "play")
-        resume.setEnabled(status in words.RESUMABLE)
+        resume.setEnabled(run.remains().offered(status))
         icons.put(menu.addAction("Show in Folder", lambda: reveal(run.path)), "folder-open")
         menu.addSeparator()
         delete = menu.addAction("Delete…", lambda: self.delete(run))

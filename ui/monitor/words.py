@@ -1,4 +1,4 @@
-"""Numbers and states as text: durations, sizes, dates, metrics, the status of a run.
+"""Numbers as text: durations, sizes, dates, metrics.
 
 They are shared, so that the header, the log, the results and the list of runs use the same format.
 Plain functions without Qt.
@@ -12,29 +12,6 @@ from datetime import date
 
 from studio.system import number_text as numbers
 
-STATUS_WORDS = {
-    "preparing": "Preparing…",
-    "waiting": "Waiting",
-    "running": "Running",
-    "stopping": "Stopping…",
-    "completed": "Completed",
-    "stopped": "Stopped",
-    "suspended": "Suspended",
-    "failed": "Failed",
-    "interrupted": "Interrupted",
-}
-STATUS_GLYPHS = {
-    "preparing": "○",
-    "waiting": "○",
-    "running": "▶",
-    "stopping": "■",
-    "completed": "✓",
-    "stopped": "■",
-    "suspended": "‖",
-    "failed": "✕",
-    "interrupted": "!",
-}
-RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
 KIND_WORDS = {
     "dataset": "Dataset",
     "base_model": "Base model",
@@ -47,12 +24,6 @@ KIND_WORDS = {
     "export": "Export",
 }
 MISSING = "–"
-
-
-def status_words(status: str) -> str:
-    """``✓ Completed``: glyph and word, so that colour is never the only sign."""
-    word = STATUS_WORDS.get(status, status.capitalize())
-    return f"{STATUS_GLYPHS.get(status, '○')} {word}"
 
 
 def kind_words(kind: str) -> str:

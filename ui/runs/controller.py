@@ -16,16 +16,18 @@ from studio.errors import Problem, StudioError
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.runs.compare import Comparison, compare
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
+from studio.runs.status import RunView, view_of
 from studio.system import torch_report
 from studio.system.settings import AppSettings
+from ui.runs.fingerprints import CurrentFingerprints
 from ui.runs.follower import RunFollower
 from workers.row_check import check_before_run
 from workers.run_thread import Mode, RunThread
 from workers.task import Task, run_task
 
-RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
 LOOK_AT_RUNS = 30
 
 
@@ -36,6 +38,7 @@ class RunController(QObject):
     ``start_failed``: a StudioError or another exception while starting a run. ``shown_changed``:
     panels show another run. ``advanced``: a batch of events of the shown run was applied. ``reading``:
     the fraction of its earlier events that was read.
+    ``resume_differs``: a run was not resumed, because the graph differs from it (``RunFolder``, ``Comparison``).
     ``run_ended``: the live run ended (the follower).
     """
 
@@ -45,6 +48,7 @@ class RunController(QObject):
     shown_changed = Signal()
     advanced = Signal(object)
     reading = Signal(float)
+    resume_differs = Signal(object, object)
     run_started = Signal(object)
     run_ended = Signal(object)
 
@@ -63,6 +67,7 @@ class RunController(QObject):
         self._task: Task | None = None
         self._compiled_graph: Graph | None = None
         self._resumable: RunFolder | None = None
+        self.fingerprints = CurrentFingerprints(document, registry, self)
         self._of_project: set[str] = (
             set()
         )  # IDs of runs started here, even if the project is renamed
@@ -97,8 +102,7 @@ class RunController(QObject):
         """Find out whether this project's newest run was stopped or interrupted."""
         runs = list_runs(self.runs_dir)[:LOOK_AT_RUNS]
         newest = next((run for run in runs if self.is_of_project(run)), None)
-        may = newest is not None and newest.status() in RESUMABLE
-        self._resumable = newest if may else None
+        self._resumable = newest if newest is not None and may_resume(newest) else None
         self.changed.emit()
 
     def is_of_project(self, run: RunFolder) -> bool:
@@ -115,6 +119,28 @@ class RunController(QObject):
     def project_opened(self) -> None:
         """Handle that another project was opened."""
         self._of_project.clear()
+        for follower in (self.live, self.shown):
+            if follower is not None:
+                follower.own = self.is_of_project(follower.folder)
+        self._look_at_graph()
+
+    def _look_at_graph(self) -> None:
+        """Fingerprints are needed while a run of this project is shown."""
+        wanted = self.shown is not None and self.shown.own
+        self.fingerprints.look() if wanted else self.fingerprints.rest()
+
+    def view(self, follower: RunFollower | None) -> RunView | None:
+        """A run as every part of the window shows it."""
+        if follower is None:
+            return None
+        return view_of(
+            follower.state,
+            follower.status,
+            name=follower.name,
+            own=follower.own,
+            ran=follower.ran,
+            now=self.fingerprints.found,
+        )
 
     # ------------------------------------------------------------ run
 
@@ -157,11 +183,33 @@ class RunController(QObject):
         self.start_failed.emit(error)
 
     def resume(self, folder: RunFolder | None = None) -> None:
-        """Resume a run in its folder; by default the newest one of this project."""
+        """Resume a run in its folder; by default the newest one of this project. If the graph is another one than that
+        of the run, ``resume_differs`` is emitted instead."""
         folder = folder or self.resumable
-        if folder is None or self.phase != "idle" or folder.status() not in RESUMABLE:
+        if folder is None or self.phase != "idle" or not may_resume(folder):
             return
-        self._go(folder, self._settings().run_in)
+        if not self.is_of_project(folder):
+            self.resume_as_it_was(folder)
+            return
+        graph, registry, place = self._document.graph, self._registry, self._document.project_dir
+
+        def compared(found: Comparison) -> None:
+            self._task = None
+            self.changed.emit()
+            if found.lines:
+                self.resume_differs.emit(folder, found)
+            else:
+                self.resume_as_it_was(folder)
+
+        self._task = run_task(
+            lambda: compare(folder, graph, registry, place), compared, self._not_compiled
+        )
+        self.changed.emit()
+
+    def resume_as_it_was(self, folder: RunFolder) -> None:
+        """Continue a run with its own graph."""
+        if self.phase == "idle" and may_resume(folder):
+            self._go(folder, self._settings().run_in)
 
     def attach(self, folder: RunFolder) -> None:
         """Follow a run that is running in another host."""
@@ -183,6 +231,7 @@ class RunController(QObject):
         leave_core = self._settings().leave_core
         thread = RunThread(folder, mode, leave_core=leave_core, registry=self._registry)
         follower = RunFollower(thread, folder, self)
+        follower.own = self.is_of_project(folder)
         follower.advanced.connect(self._advanced)
         follower.reading.connect(self._reading)
         follower.replaced.connect(self._replaced)
@@ -271,6 +320,7 @@ class RunController(QObject):
         old, self.shown = self.shown, follower
         if old is not None and old is not self.live and old is not follower:
             self._drop(old)
+        self._look_at_graph()
         self.shown_changed.emit()
 
     def forget(self, folder: RunFolder) -> None:
@@ -299,9 +349,15 @@ class RunController(QObject):
 
     def close(self) -> None:
         """Stop following; runs in separate hosts continue."""
+        self.fingerprints.close()
         if self._task is not None:
             self._task.cancel()
             self._task = None
         for follower in {self.live, self.shown}:
             if follower is not None and follower.alive:
                 follower.let_go()
+
+
+def may_resume(folder: RunFolder) -> bool:
+    """Whether a run is offered to be resumed."""
+    return folder.remains().offered(folder.status())

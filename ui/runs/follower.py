@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from studio.errors import StudioError
 from studio.events import Event
 from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
+from studio.runs.plan import Plan
 from studio.runs.state import RunState
+from studio.runs.status import run_status
 from studio.runs.story import Story
+from studio.shown_text import MOST_IN_QUOTES, line
 from workers.run_thread import RunThread
 
 WAIT_MS = 5000
@@ -26,7 +30,8 @@ class RunFollower(QObject):
     ``advanced`` carries a batch after it was applied; ``ended`` the status. ``replaced`` says that
     ``state`` is another object, which holds the earlier events; while they are being read, ``read`` is
     the fraction so far, and ``reading`` says that it changed. ``story`` keeps the events for a log
-    panel that shows this run later.
+    panel that shows this run later. ``own`` tells whether it is a run of the open project; ``ran`` holds the
+    fingerprints of its steps, if its plan can be read.
     """
 
     advanced = Signal(object)
@@ -38,6 +43,11 @@ class RunFollower(QObject):
         super().__init__(parent)
         self.folder = folder
         self.state = RunState()
+        self.own = True
+        plan = _plan(folder)
+        self.name = line(plan.name, MOST_IN_QUOTES) if plan is not None else folder.id
+        self.ran = {s.node: s.fingerprint for s in plan.steps} if plan is not None else None
+        self._past = 0.0 if thread.mode == "attach" else folder.last_event_at()
         self.story = Story()
         self.attached = thread.mode == "attach"
         self.stopping = False
@@ -58,6 +68,14 @@ class RunFollower(QObject):
     def alive(self) -> bool:
         """Whether the run is running and followed."""
         return not self.over
+
+    @property
+    def status(self) -> str:
+        """The status of the run; while a resumed one starts, its events are those of its earlier execution."""
+        state = self.state
+        if self.alive and 0.0 < state.last_time <= self._past:
+            return "stopping" if self.stopping else "preparing"
+        return run_status(state.status, self.alive, self.stopping)
 
     def stop(self) -> None:
         """Request a stop with a checkpoint."""
@@ -110,3 +128,10 @@ class RunFollower(QObject):
             self.state.interrupt(self.state.last_time)
         self.stopping = False
         self.ended.emit(status)
+
+
+def _plan(folder: RunFolder) -> Plan | None:
+    try:
+        return folder.plan()
+    except StudioError:
+        return None

@@ -20,6 +20,7 @@ _ROLES = {
     "circle-alert": "danger",
     "circle-x": "danger",
     "triangle-alert": "warning",
+    "circle-stop": "warning",
     "circle-check": "success",
 }
 """Icon -> the theme colour of the banner; others have the accent colour."""

@@ -9,6 +9,7 @@ from studio.events import Event
 from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
+from studio.runs.status import look_of
 from studio.system.number_text import percent
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
@@ -21,13 +22,6 @@ from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 if TYPE_CHECKING:
     # Import cycle: the session shows these banners, and their buttons act on the session.
     from ui.window.session import Session
-
-HOW = {
-    "stopped": "was stopped",
-    "suspended": "was suspended",
-    "interrupted": "was interrupted",
-    "failed": "failed",
-}
 
 
 def attached(session: Session, run: RunFolder) -> None:
@@ -44,11 +38,12 @@ def attached(session: Session, run: RunFolder) -> None:
 def resumable(session: Session, run: RunFolder) -> None:
     """This project's newest run can be resumed."""
     found = summarize(run)
-    how = HOW.get(found.status, "did not finish")
+    look = look_of(found.status)
+    when = words.day_and_time(found.started).lower()
     session.window.banner.offer(
         "resumable",
-        "history",
-        f"The last run of this project {how} ({words.day_and_time(found.started).lower()}).",
+        look.icon,
+        f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
             ("Show Curves", lambda: session.runs.show_run(run)),
@@ -108,7 +103,7 @@ def ended(session: Session, follower: RunFollower) -> None:
     state, window = follower.state, session.window
     window.banner.dismiss("attached")
     window.banner.dismiss("untrained")
-    name = state.name or follower.folder.id
+    view = session.runs.view(follower)
     if state.status == "completed":
         nothing = untrained(session, follower)
         sentence = completed_sentence(follower)
@@ -132,13 +127,13 @@ def ended(session: Session, follower: RunFollower) -> None:
             rows = state.non_finite
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
         window.banner.offer("ended", "circle-x", sentence, offers)
-    elif session.runs.resumable is not None:
-        how = HOW.get(state.status, "did not finish")
+    elif view is not None:
+        remains = follower.folder.remains()
+        may = remains.offered(view.status)
+        then = remains.sentence() if may else "It has nothing to resume from: no step had finished."
+        resume: Offer = ("Resume", lambda: session.runs.resume(follower.folder))
         window.banner.offer(
-            "ended",
-            "circle-stop",
-            f"{name} {how}. It can be resumed from its last checkpoint.",
-            [("Resume", lambda: session.runs.resume(follower.folder))],
+            "ended", view.look.icon, f"{view.sentence()} {then}", [resume] if may else []
         )
 
 

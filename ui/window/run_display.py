@@ -34,12 +34,12 @@ class RunDisplay(QObject):
     def __init__(self, window: MainWindow, runs: RunController, parent: QObject) -> None:
         super().__init__(parent)
         self._window, self._runs = window, runs
-        self._own = False
         self._timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
         self._timer.timeout.connect(self.show_progress)
         runs.shown_changed.connect(self.show_run)
         runs.advanced.connect(self._advanced)
         runs.reading.connect(self._reading)
+        runs.fingerprints.changed.connect(self.show_progress)
 
     @Slot()
     def show_run(self) -> None:
@@ -55,12 +55,6 @@ class RunDisplay(QObject):
         window.insight.show_state(state)
         window.samples.show_state(state)
         window.runs.choose(shown.folder.id if shown is not None else "")
-        self.look_at_project()
-
-    def look_at_project(self) -> None:
-        """Find out whether the shown run belongs to the project on the canvas."""
-        shown = self._runs.shown
-        self._own = shown is not None and self._runs.is_of_project(shown.folder)
         self.show_progress()
 
     @Slot(float)
@@ -96,10 +90,15 @@ class RunDisplay(QObject):
         action.setText("Finishing…" if ending else action.property("plain-text"))
 
     def show_progress(self) -> None:
-        """Node badges, the status line, the number of results."""
+        """Node badges, header, list, the status line, the number of results."""
         window, shown, live = self._window, self._runs.shown, self._runs.live
-        window.canvas.set_run_state(shown.state if shown and self._own else None)
-        window.status.show_run(self._runs.phase, live.state if live else None)
+        view, live_view = self._runs.view(shown), self._runs.view(live)
+        window.canvas.set_run_state(view.nodes if view else None)
+        if window.monitor is not None:
+            window.monitor.show_view(view)
+        if live is not None and live_view is not None:
+            window.runs.show_status(live.folder.id, live_view.status)
+        window.status.show_run(self._runs.phase, live.state if live else None, live_view)
         window.samples.set_may_ask(self._runs.may_sample)
         self.show_finish()
-        window.show_result_count(len(shown.state.artifacts) if shown else 0)
+        window.show_result_count(view.results if view else 0)

@@ -20,17 +20,19 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.runs.compare import Comparison
+from studio.runs.folder import RunFolder
+from studio.runs.status import look_of
 from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
-from ui.monitor import words
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
-from ui.window import actions, help_windows, run_banners
+from ui.window import actions, help_windows, resuming, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
@@ -144,6 +146,7 @@ class Session(QObject):
         runs.changed.connect(self._run_changed)
         runs.refused.connect(self.guide.refused)
         runs.start_failed.connect(self._show_error)
+        runs.resume_differs.connect(self._ask_how_to_resume)
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
@@ -212,7 +215,7 @@ class Session(QObject):
             self.window.canvas.fit_all()
             self.problems.check()
             self.runs.look_for_resumable()
-            self.display.look_at_project()
+            self.display.show_progress()
 
     @Slot(object)
     def _offer_recovery(self, graph: Graph) -> None:
@@ -267,6 +270,14 @@ class Session(QObject):
         if self.window.tabs.currentIndex() != LOG:
             self.window.show_tab(CURVES)
 
+    @Slot(object, object)
+    def _ask_how_to_resume(self, folder: RunFolder, found: Comparison) -> None:
+        answer = resuming.ask(self.window, found)
+        if answer == "new":
+            self.runs.run()
+        elif answer == "as_it_was":
+            self.runs.resume_as_it_was(folder)
+
     @Slot()
     def _shown_changed(self) -> None:
         run_banners.earlier_run(self)
@@ -275,7 +286,7 @@ class Session(QObject):
     def _run_ended(self, follower: RunFollower) -> None:
         state = follower.state
         self.window.runs.refresh()
-        status = words.STATUS_WORDS.get(state.status, state.status).lower()
+        status = look_of(follower.status).word.lower()
         trained = state.status != "completed" or run_banners.untrained(self, follower) is None
         self.window.status.tell(
             f"Run {status}." if trained else f"Run {status}. Nothing was trained."

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 
 from studio.errors import Problem, counted
 from studio.runs.state import RunState
+from studio.runs.status import RunView, look_of
 from studio.shown_text import line
 from studio.system.number_text import time_left
 from ui.style import icons
@@ -22,12 +23,6 @@ from ui.style.widgets import plain_tip
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
 GIB = 2**30
-RUN_WORDS = {
-    "idle": "Ready",
-    "preparing": "Preparing…",
-    "running": "Running",
-    "stopping": "Stopping…",
-}
 
 
 class StatusStrip(QStatusBar):
@@ -83,13 +78,16 @@ class StatusStrip(QStatusBar):
         )
         icons.put(self.problems, icon, role)
 
-    def show_run(self, phase: str, state: RunState | None) -> None:
+    def show_run(self, phase: str, state: RunState | None, view: RunView | None = None) -> None:
         """Show the state, progress and remaining time of the run."""
-        words = RUN_WORDS.get(phase, phase)
+        status = view.status if view is not None and view.active and phase != "idle" else phase
+        words = "Ready" if phase == "idle" else look_of(status).word
         node = state.nodes.get(state.current or "") if state else None
-        running = phase in ("running", "stopping") and node is not None
-        if phase == "running" and node is not None:
+        running = status in ("running", "stopping") and node is not None
+        if status == "running" and node is not None:
             words = f"Running {node.title}"
+        if view is not None and running and not view.own:
+            words += f" of the project “{line(view.name)}”"
         self.run.setText(words)
         self.progress.setVisible(running)
         if running:

@@ -211,6 +211,21 @@ def test_ctrl_c_stops_and_resume_goes_on(tmp_path: Path, how: signal.Signals) ->
     assert finished(run) == ["stopped", "completed"]
 
 
+def test_resume_says_what_has_changed_in_the_project(tmp_path: Path) -> None:
+    file = toy_runs.project(tmp_path, block={"how": "fail"})
+    assert studio("run", file, "--runs", tmp_path / "runs")[0] == 1
+    run = only_run(tmp_path)
+    code, out, _ = studio("resume", run.id, "--runs", tmp_path / "runs")
+    assert "differs from this run" not in out
+    toy_runs.project(tmp_path, block={"how": "no"})
+    code, out, _ = studio("resume", run.id, "--runs", tmp_path / "runs")
+    assert code == 1
+    assert "toy.studio differs from this run, which continues as it was:" in out
+    assert "  Block: How fail → no" in out
+    assert "To use the new settings, run toy.studio instead" in out
+    assert "It can be resumed: finished steps are reused." in out
+
+
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, block={"how": "sleep"})
     process = start("run", file, "--runs", tmp_path / "runs")

@@ -12,10 +12,11 @@ from PySide6.QtWidgets import QApplication
 from benchmarks.canvas import chains
 from studio.errors import Problem
 from studio.graph.graph import Graph
+from studio.runs.status import NODE_LOOKS, NodeView
 from tests.timing import cpu_limit
 from tests.ui.canvas.hands import port, starter
 from ui.canvas import shapes, text
-from ui.canvas.status import ICONS, ROLES, status_of
+from ui.canvas.status import status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
 from ui.style import theme
 
@@ -37,7 +38,7 @@ def node_state(state="running", **more):
 
 
 def run(**nodes):
-    return SimpleNamespace(nodes=nodes)
+    return {name: NodeView(state.state, state) for name, state in nodes.items()}
 
 
 TRAINING = {
@@ -72,18 +73,18 @@ def test_states_in_words():
     assert status_of(node_state("something new")) is None
     assert status_of(SimpleNamespace(state="running")).left == "Starting"
     assert status_of(SimpleNamespace(state="waiting")).left == "Waiting"
-    assert status_of(SimpleNamespace(state="waiting"), ended=True).left == "Not run"
+    assert status_of(SimpleNamespace(state="waiting"), "not_run").left == "Not run"
     assert status_of(None) is None
 
 
 def test_every_state_has_glyph_colour_and_words():
-    for state in ICONS:
+    for state, look in NODE_LOOKS.items():
         assert status_of(node_state(state)).left
-        assert ROLES[state]
-    assert len({ICONS[s] for s in ICONS}) == len(ICONS)
+        assert getattr(theme.colors(), look.role)
+    assert len({look.icon for look in NODE_LOOKS.values()}) == len(NODE_LOOKS)
 
 
-@pytest.mark.parametrize("state", ["waiting", "running", "done", "skipped", "failed", "stopped"])
+@pytest.mark.parametrize("state", list(NODE_LOOKS))
 def test_run_state_changes_the_picture(canvas, state):
     before = picture(canvas, "train")
     height = canvas.node_rect_in_view("train").height()

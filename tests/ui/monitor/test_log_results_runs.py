@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -220,9 +221,19 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path) -> None:
     assert "Completed, loss" in shown[1]  # a narrow list cuts the end of the line
     first = panel.list.item(0).data(Qt.ItemDataRole.UserRole)
     second = panel.list.item(1).data(Qt.ItemDataRole.UserRole)
-    enabled = {a.text(): a.isEnabled() for a in panel.menu_for(first).actions()}
-    assert enabled["Resume"]
-    assert not {a.text(): a.isEnabled() for a in panel.menu_for(second).actions()}["Resume"]
+
+    def may_resume(run: RunFolder) -> bool:
+        return {a.text(): a.isEnabled() for a in panel.menu_for(run).actions()}["Resume"]
+
+    step = {"node": "train", "type": "train", "version": 1, "title": "Train", "settings": {}}
+    plan = {"steps": [{**step, "inputs": {}, "fingerprint": "f"}], "name": "S", "project_dir": "."}
+    for run in (first, second):
+        run.plan_path.write_text(json.dumps({**plan, "version": 1}), "utf-8")
+    assert not may_resume(first)  # there is nothing to resume from
+    for run in (first, second):
+        (run.checkpoints("train") / "step-000010").mkdir(parents=True)
+    assert may_resume(first)
+    assert not may_resume(second)  # it is completed
     with qtbot.waitSignal(panel.open_wanted) as opened:
         place = panel.list.visualItemRect(panel.list.item(1)).center()
         qtbot.mouseClick(panel.list.viewport(), Qt.MouseButton.LeftButton, pos=place)

@@ -1,0 +1,212 @@
+"""What the window says about a run after edits, in another project, and when it can be resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QImage
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QPushButton
+from pytestqt.qtbot import QtBot
+
+from studio.graph.graph import Graph, Node
+from studio.graph.project import save_project
+from studio.runs.folder import RunFolder
+from tests.e2e.window import click_node, type_setting
+from tests.ui import toys
+from tests.ui.conftest import MakeSession, runs_of
+from ui.canvas.tips import node_tip, spoken
+from ui.window.session import Session
+
+LEFT = Qt.MouseButton.LeftButton
+CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+def run_to_its_end(session: Session, qtbot: QtBot) -> None:
+    """Press Run and wait."""
+    count = len(runs_of(session))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == count + 1)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
+
+
+def badge(session: Session, node: str) -> str:
+    """All that a node says about the shown run."""
+    status = session.window.canvas.graph_scene.nodes[node].status
+    return status.sentence() if status is not None else ""
+
+
+def picture(session: Session, node: str) -> QImage:
+    """The painted node, not selected."""
+    canvas = session.window.canvas
+    canvas.select(())
+    canvas.viewport().repaint()
+    return canvas.viewport().grab(canvas.node_rect_in_view(node)).toImage()
+
+
+def two_toys() -> Graph:
+    """Two nodes that do not depend on each other."""
+    settings = {"steps": 5, "delay_s": 0.0}
+    nodes = (
+        Node("toy", "toy", settings, position=(0.0, 0.0)),
+        Node("other", "toy", {**settings, "steps": 6}, position=(300.0, 0.0)),
+    )
+    return Graph("Toys", nodes)
+
+
+def test_a_node_that_is_edited_is_marked_until_the_edit_is_undone(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(two_toys())
+    run_to_its_end(session, qtbot)
+    canvas, monitor = session.window.canvas, session.window.monitor
+    assert monitor is not None
+    qtbot.waitUntil(lambda: badge(session, "toy").startswith("Done"))
+    assert "loss" in badge(session, "toy")
+    canvas.fit_all()
+    before = picture(session, "toy")
+    type_setting(session, qtbot, "toy", "steps", "7")
+    qtbot.waitUntil(lambda: badge(session, "toy") == "Changed since this run")
+    assert badge(session, "other").startswith("Done")
+    canvas.fit_all()
+    assert picture(session, "toy") != before
+    item = canvas.graph_scene.nodes["toy"]
+    assert "Changed since this run" in spoken(item)
+    assert "differ from those of the shown run" in node_tip(item, item.pos())
+    assert monitor.header.text_of("project") == "changed since this run (1 node)"
+    click_node(session, "toy")
+    QTest.keyClick(canvas.viewport(), Qt.Key.Key_Z, CONTROL)
+    qtbot.waitUntil(lambda: badge(session, "toy").startswith("Done"))
+    assert "loss" in badge(session, "toy")
+    assert monitor.header.text_of("project") == "–"
+
+
+def test_moving_and_renaming_a_node_does_not_change_its_result(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(two_toys())
+    run_to_its_end(session, qtbot)
+    qtbot.waitUntil(lambda: badge(session, "toy").startswith("Done"))
+    click_node(session, "toy")
+    QTest.keyClick(session.window.canvas.viewport(), Qt.Key.Key_Right)
+    assert session.document.graph.node("toy").position != (0.0, 0.0)
+    assert badge(session, "toy").startswith("Done")
+    click_node(session, "other")
+    QTest.keyClick(session.window.canvas.viewport(), Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: session.runs.fingerprints.found is not None)
+    qtbot.waitUntil(lambda: set(session.runs.fingerprints.found or {}) == {"toy"})
+    assert badge(session, "toy").startswith("Done")
+
+
+def test_a_run_of_another_project_is_named(
+    make_session: MakeSession, qtbot: QtBot, tmp_path: Path
+) -> None:
+    session = make_session(two_toys())
+    run_to_its_end(session, qtbot)
+    monitor = session.window.monitor
+    assert monitor is not None
+    other = tmp_path / "elsewhere" / "other.studio"
+    other.parent.mkdir()
+    save_project(other, toys.toy_graph("Another"))
+    session.document.mark_saved(other.with_name("saved.studio"))
+    session.project.open(other)
+    qtbot.waitUntil(lambda: monitor.header.text_of("project") == "another one (Toys)")
+    assert badge(session, "toy") == ""
+
+
+def stop_in_the_middle(session: Session, qtbot: QtBot) -> RunFolder:
+    """Start a long run, stop it, and return it."""
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
+    live = session.runs.live
+    assert live is not None
+    qtbot.waitUntil(lambda: bool(live.state.metrics))
+    session.window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
+    return runs_of(session)[0]
+
+
+def answer(title: str, seen: list[str]) -> None:
+    """Press a button of the open dialog once it is shown, and note its text."""
+
+    def press() -> None:
+        dialog = QApplication.activeModalWidget()
+        if dialog is None:
+            QTimer.singleShot(20, press)
+            return
+        seen.append(dialog.accessibleDescription())
+        (button,) = [b for b in dialog.findChildren(QPushButton) if b.text() == title]
+        QTest.mouseClick(button, LEFT)
+
+    QTimer.singleShot(0, press)
+
+
+@pytest.mark.parametrize("choice", ["Run with the New Settings", "Resume as It Was", "Cancel"])
+def test_resume_names_what_has_changed_and_asks(
+    make_session: MakeSession, qtbot: QtBot, choice: str
+) -> None:
+    session = make_session(toys.toy_graph(steps=2000, delay_s=0.01))
+    run = stop_in_the_middle(session, qtbot)
+    window = session.window
+    assert window.banner.text() == "Toys was stopped. It can be resumed from its last checkpoint."
+    type_setting(session, qtbot, "toy", "delay_s", "0")
+    type_setting(session, qtbot, "toy", "steps", "30")
+    seen: list[str] = []
+    answer(choice, seen)
+    qtbot.mouseClick(window.banner.button("Resume"), LEFT)
+    qtbot.waitUntil(lambda: bool(seen))
+    assert "The project has changed since this run." in seen[0]
+    assert "Toy: Steps 2000 → 30" in seen[0]
+    assert "Toy: Delay 0.01 → 0" in seen[0]
+    if choice == "Cancel":
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        assert [r.id for r in runs_of(session)] == [run.id]
+        return
+    qtbot.waitUntil(lambda: session.runs.phase == "running" or len(runs_of(session)) == 2)
+    if choice == "Resume as It Was":
+        assert session.runs.live is not None
+        assert session.runs.live.folder.id == run.id
+        qtbot.waitUntil(lambda: badge(session, "toy") == "Changed since this run")
+        window.own["stop"].trigger()
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        assert len(runs_of(session)) == 1
+    else:
+        qtbot.waitUntil(lambda: session.runs.phase == "idle")
+        newest = runs_of(session)[0]
+        assert newest.id != run.id
+        assert newest.status() == "completed"
+        qtbot.waitUntil(lambda: badge(session, "toy").startswith("Done"))
+
+
+def test_resume_is_not_offered_where_nothing_was_finished(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=10, fail_at=4))
+    run_to_its_end(session, qtbot)
+    window = session.window
+    assert window.banner.text() == "Toy: it broke. Set another step."
+    assert not window.own["resume"].isVisible()
+    resume = {a.text(): a for a in window.runs.menu_for(runs_of(session)[0]).actions()}["Resume"]
+    assert not resume.isEnabled()
+    assert badge(session, "toy").startswith("Failed")
+
+
+def test_a_failed_run_with_a_finished_step_is_resumed_without_a_promise(
+    make_session: MakeSession, qtbot: QtBot, project: Path
+) -> None:
+    """There is no checkpoint, so none is mentioned, also after the next start."""
+    nodes = (
+        Node("first", "toy", {"steps": 3, "delay_s": 0.0}, position=(0.0, 0.0)),
+        Node("second", "toy", {"steps": 9, "fail_at": 4}, position=(300.0, 0.0)),
+    )
+    save_project(project, Graph("Toys", nodes))
+    session = make_session(Graph("Toys", nodes), project)
+    run_to_its_end(session, qtbot)
+    assert session.window.own["resume"].isVisible()
+    session.window.close()
+    again = make_session(Graph("Toys", nodes), project)
+    text = again.window.banner.text()
+    assert text.startswith("The last run of this project failed (")
+    assert text.endswith("It can be resumed: finished steps are reused.")
