@@ -67,7 +67,7 @@ def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
     if not graph.nodes:
         found.append(
             Problem(
-                "The canvas is empty.", hint="Add a node or open the starter project.", code="empty"
+                "The canvas is empty.", hint="Add a node, or start from a template.", code="empty"
             )
         )
     ids = graph.ids()

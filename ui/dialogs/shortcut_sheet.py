@@ -61,6 +61,7 @@ CANVAS_KEYS = KeyGroup(
         ("Edit the settings of the selected node", "Enter"),
         ("Pan while the mouse is dragged", "Space"),
         ("Open the menu of the selected node", keys.text_of("Shift+F10")),
+        ("Go to the templates on an empty canvas", "Down arrow"),
         ("Cancel a drag, or clear the selection", "Esc"),
     ),
 )
