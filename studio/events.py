@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 
 EVENTS: dict[str, str] = {
-    "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title}], device, pid, threads",
+    "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title, stages}], device, pid, threads",
+    "Forecast": "phases: {node that runs: [[phase, seconds in an earlier run or null], ...]}",
     "StepStarted": "node, title, index, count",
     "Phase": "node, phase: load|import|download|read|tokenize|train|evaluate|sample|save|verify|merge|"
     "export|generate|prepare, title",

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from studio.cli.report import Reporter
-from studio.events import Event
 from studio.runs.processes import stop_signals
 from studio.runs.state import RunState
 from studio.runs.watch import Watch
@@ -76,19 +75,11 @@ def attend(
 def _tell_more(
     watch: Watch, state: RunState, reporter: Reporter, as_json: bool, quiet: bool
 ) -> None:
-    events = watch.poll()
-    for event in events:
+    for event in watch.poll():
         state.apply(event)
-    _show(events, reporter, as_json, quiet)
-
-
-def _show(events: list[Event], reporter: Reporter, as_json: bool, quiet: bool) -> None:
-    if quiet and not as_json:
-        return
-    for event in events:
         if as_json:
             sys.stdout.write(event.to_line())
-        else:
+        elif not quiet:
             reporter.tell(event)
     sys.stdout.flush()
 

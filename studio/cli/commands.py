@@ -16,6 +16,7 @@ from studio.cli.attend import attend
 from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
 from studio.errors import Problem, StudioError
+from studio.estimate.forecast import forecast_of
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
@@ -165,7 +166,9 @@ def _run(file: Path, options: argparse.Namespace) -> int:
     _tell_problems(compiled.problems, file, options.json)
     if compiled.plan is None:
         return 2
-    folder = RunFolder.create(runs_dir(options), compiled.plan, graph)
+    runs, leaves = runs_dir(options), leave_core(options)
+    forecast = forecast_of(compiled.plan, graph, registry, runs, leaves)
+    folder = RunFolder.create(runs, compiled.plan, graph, forecast)
     return _attend(folder, options, graph)
 
 

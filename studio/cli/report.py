@@ -18,22 +18,17 @@ from studio.cli.terminal import draw
 from studio.events import Event
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
+from studio.runs.outcome import kind_words, outcome_of
+from studio.runs.progress import Progress, progress_of
 from studio.runs.state import NodeState, RunState
-from studio.runs.status import look_of
 from studio.shown_text import line, short
-from studio.system.number_text import duration, time_left
+from studio.system.number_text import duration
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
 REDRAW_S = 0.1
 SHOWN_LETTERS = 160
-RESULTS = {
-    "adapter": "Adapter",
-    "merged_model": "Merged model",
-    "tuned_model": "Tuned model",
-    "gguf": "GGUF model",
-    "report": "Report",
-}
+SHOWN_OUTCOME = 1000
 
 
 class Reporter:
@@ -54,7 +49,7 @@ class Reporter:
             text = self._metric(event)
         if text:
             self._print(text)
-        if event.name in ("Progress", "Metric", "Phase"):
+        if event.name in ("Forecast", "StepStarted", "Progress", "Metric", "Phase"):
             self._progress(event)
 
     def close(self) -> None:
@@ -81,30 +76,36 @@ class Reporter:
         return True
 
     def _progress(self, event: Event) -> None:
-        node = self._state.nodes.get(event.node or "")
-        if node is None or node.state != "running":
-            return
         if self._live:
-            self._draw(node)
-        elif event.name == "Progress":
-            self._plain_progress(event, node)
+            self._draw()
+        elif event.name in ("Progress", "Phase"):
+            self._plain_progress(event)
 
-    def _plain_progress(self, event: Event, node: NodeState) -> None:
-        if not node.total or node.phase == "train":
+    def _plain_progress(self, event: Event) -> None:
+        """What begins, and a line every 5 %, outside of a training."""
+        node = self._state.nodes.get(event.node or "")
+        progress = progress_of(self._state, event.time)
+        if node is None or node.state != "running" or progress is None:
             return
-        part = math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT)
-        key = (event.node, node.phase)
-        if self._reported.get(key, 0) < part:
-            self._reported[key] = part
-            title = line(node.title, SHOWN_LETTERS)
-            print(f"  {title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
+        if progress.phase.startswith("Train "):
+            return
+        part = 0
+        if event.name == "Progress":
+            part = (
+                math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT) if node.total else 0
+            )
+            if self._reported.get((event.node, node.phase), 0) >= part:
+                return
+        self._reported[(event.node, node.phase)] = part
+        print(line(f"  {progress.sentence()}"), flush=True)
 
-    def _draw(self, node: NodeState) -> None:
+    def _draw(self) -> None:
         now = time.monotonic()
-        if now - self._drawn_at < REDRAW_S:
+        progress = progress_of(self._state, time.time())
+        if progress is None or now - self._drawn_at < REDRAW_S:
             return
         self._drawn_at = now
-        text = progress_line(node, self._state.time_left_s(time.time()))
+        text = progress_line(progress, self._state.nodes.get(progress.node))
         self._erase()
         self._line = line(text)[: shutil.get_terminal_size().columns - 1]
         draw("\r" + self._line)
@@ -119,16 +120,12 @@ class Reporter:
         print(line(text))
 
 
-def progress_line(node: NodeState, left_s: float | None) -> str:
-    """The bar of a running node."""
-    share = min(1.0, (node.done or 0.0) / node.total) if node.total else 0.0
-    full = round(share * BAR_WIDTH)
-    counted = f"{node.done or 0:,.0f}/{node.total:,.0f} {node.unit}" if node.total else ""
-    left = time_left(left_s) if left_s is not None else ""
-    loss = f"loss {node.last_loss:.4f}" if node.last_loss is not None else ""
-    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {100 * share:3.0f} %" if node.total else "..."
-    parts = [node.title, node.phase, bar, counted.strip(), loss, left]
-    return "  ".join(p for p in parts if p)
+def progress_line(progress: Progress, node: NodeState | None) -> str:
+    """The bar of a run, with what it does and the time left."""
+    full = round(progress.fraction * BAR_WIDTH)
+    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {progress.percent}"
+    loss = f"loss {node.last_loss:.4f}" if node and node.last_loss is not None else ""
+    return "  ".join(p for p in (progress.where, bar, loss, progress.left) if p)
 
 
 def _figure(value: Any) -> str:
@@ -141,10 +138,15 @@ def _loss_line(state: RunState, event: Event) -> str:
     speed = event.get("tokens_per_s")
     if isinstance(speed, (int, float)):
         parts.append(f"{speed:,.0f} tokens/s")
-    left = state.time_left_s(event.time)
-    if left is not None:
-        parts.append(time_left(left))
+    progress = progress_of(state, event.time)
+    if progress is not None:
+        parts += [progress.percent, progress.left]
     return "  ".join(parts)
+
+
+def _forecast(state: RunState, event: Event) -> str:
+    progress = progress_of(state, event.time)
+    return " ▸ ".join(progress.stages) if progress else ""
 
 
 def _step_started(state: RunState, event: Event) -> str:
@@ -197,6 +199,7 @@ def _sampled(state: RunState, event: Event) -> str:
 
 
 _TELLERS: dict[str, Callable[[RunState, Event], str]] = {
+    "Forecast": _forecast,
     "StepStarted": _step_started,
     "StepFinished": _step_finished,
     "StepFailed": _step_failed,
@@ -211,19 +214,24 @@ def print_results(
     folder: RunFolder, state: RunState, status: str, untrained: Untrained | None = None
 ) -> None:
     """How a run ended: what was measured, where things are, and whether nothing was trained."""
+    found = outcome_of(state)
     took = (state.finished or 0.0) - (state.started or 0.0)
-    print(f"{look_of(status).word} after {duration(took)}.")
+    spent = "" if status == "completed" else f" It ran for {duration(took)}."
+    print(line(f"{found.headline}{spent}", SHOWN_OUTCOME))
     if untrained is not None and status == "completed":
         print(f"{untrained.after} {untrained.hint}")
+    for sentence in found.learned:
+        print(line(sentence, SHOWN_OUTCOME))
     for node, evaluation in state.evaluations.items():
         if len(state.evaluations) > 1:
             print(f"{state.title_of(node)}:")
         print(evaluation_table(evaluation))
-    for artifact in state.artifacts:
-        words = RESULTS.get(str(artifact.get("kind")))
-        if words:
-            title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
-            print(f"{words} ({title}): {artifact.get('path')}")
+    for artifact in found.made:
+        words = kind_words(line(str(artifact.get("kind")), SHOWN_LETTERS))
+        title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
+        print(f"{words} ({title}): {artifact.get('path')}")
+    if found.next:
+        print(found.next)
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(

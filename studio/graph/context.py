@@ -7,6 +7,7 @@ folder that the user named), and never print.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,11 @@ class StepContext:
         self.check()
         self._started.pop(phase, None)
         self.emit("Phase", phase=phase, title=title)
+
+    def starts_libraries(self) -> None:
+        """Say that the libraries are being imported, which takes seconds, unless they have been."""
+        if "torch" not in sys.modules:
+            self.phase("start", "Importing PyTorch and its libraries")
 
     def progress(self, phase: str, done: float, total: float | None, unit: str = "") -> None:
         """Report the progress of a phase (at most five times per second); raises ``Stopped`` after

@@ -103,7 +103,8 @@ class NodeType(Generic[S]):
     of an earlier run would be the same on this computer. ``choices(settings, project_dir, field)`` lists what
     a text with the widget ``names`` can be; other texts are possible. ``purpose``: a node that only prepares
     something for other nodes gets a warning while none uses it; ``train`` and ``result`` are what makes use of
-    it. Without a purpose nothing is assumed.
+    it. Without a purpose nothing is assumed. ``stages`` are the stages of a run that the node goes through,
+    in order (``load``, ``train``, ``save``); without any, its title is one.
     """
 
     id: str
@@ -123,6 +124,7 @@ class NodeType(Generic[S]):
     choices: Callable[[S, Path, str], Sequence[str]] = _no_choices
     is_current: Callable[[S, Values], bool] = _always_current
     purpose: Purpose = ""
+    stages: tuple[str, ...] = ()
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

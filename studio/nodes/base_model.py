@@ -35,6 +35,7 @@ def run(
 ) -> Mapping[str, Any]:
     """Fetch or import the model into a local folder."""
     del inputs
+    context.starts_libraries()
     from studio.training.model.base_model import prepare_base_model
 
     return {"model": prepare_base_model(context, settings).to_json()}
@@ -65,6 +66,7 @@ NODE = NodeType(
     purpose="prepare",
     icon="box",
     help="The language model to fine-tune. Its weights stay unchanged when an adapter is trained.",
+    stages=("prepare",),
     settings=BaseModelSettings,
     run=run,
     files=files,

@@ -55,6 +55,7 @@ def run(
 ) -> Mapping[str, Any]:
     """Read, check and split the rows."""
     del inputs
+    context.starts_libraries()
     from studio.training.data.rows import prepare_rows
 
     return {"dataset": prepare_rows(context, settings).to_json()}
@@ -68,6 +69,7 @@ NODE = NodeType(
     purpose="prepare",
     icon="database",
     help="Training examples. Each row becomes one example.",
+    stages=("prepare",),
     settings=DatasetSettings,
     run=run,
     files=files,

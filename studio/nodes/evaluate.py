@@ -17,6 +17,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: EvaluateSettings
 ) -> Mapping[str, Any]:
     """Ask both models and compare their answers with the expected ones."""
+    context.starts_libraries()
     from studio.training.answer.evaluate import evaluate
 
     return {"report": evaluate(context, inputs["dataset"], inputs["model"], settings).to_json()}
@@ -30,6 +31,7 @@ NODE = NodeType(
     purpose="result",
     icon="scale",
     help="Generates answers to held-out prompts before and after fine-tuning, and counts exact matches.",
+    stages=("evaluate",),
     settings=EvaluateSettings,
     run=run,
     inputs=(

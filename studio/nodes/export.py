@@ -26,6 +26,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: ExportSettings
 ) -> Mapping[str, Any]:
     """Write the folder with tokenizer, chat template and model card."""
+    context.starts_libraries()
     from studio.training.merge.export import export
 
     return export(context, inputs["model"], settings)
@@ -39,6 +40,7 @@ NODE = NodeType(
     purpose="result",
     icon="package",
     help="Writes a folder that transformers and PEFT can load, with a model card.",
+    stages=("export",),
     settings=ExportSettings,
     run=run,
     check=check,

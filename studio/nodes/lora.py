@@ -52,6 +52,7 @@ NODE = NodeType(
     purpose="prepare",
     icon="layers",
     help="Adds low-rank adapters to selected layers of the model. Only the adapters are trained.",
+    stages=("prepare",),
     settings=LoraSettings,
     run=run,
     check=check,

@@ -34,6 +34,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: MergeSettings
 ) -> Mapping[str, Any]:
     """Merge shard by shard and compare the result with the adapter."""
+    context.starts_libraries()
     from studio.training.merge.make import merge_adapter
 
     return {"model": merge_adapter(context, inputs["adapter"], settings).to_json()}
@@ -50,6 +51,7 @@ NODE = NodeType(
         "Merges the adapter into the base model. The merged model needs no PEFT and runs at the "
         "speed of the base model."
     ),
+    stages=("merge",),
     settings=MergeSettings,
     run=run,
     check=check,

@@ -31,6 +31,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: MixSettings
 ) -> Mapping[str, Any]:
     """Sample the rows and write them as one dataset."""
+    context.starts_libraries()
     from studio.training.data.mix import mix_datasets
 
     return {"dataset": mix_datasets(context, inputs, settings).to_json()}
@@ -46,6 +47,7 @@ NODE = NodeType(
     purpose="prepare",
     icon="layers",
     help="Combines datasets. Each row keeps its source file and line.",
+    stages=("prepare",),
     settings=MixSettings,
     run=run,
     check=check,

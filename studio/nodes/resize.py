@@ -45,6 +45,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: ResizeSettings
 ) -> Mapping[str, Any]:
     """Shrink, compare, describe."""
+    context.starts_libraries()
     from studio.training.merge.resize import resize_adapter
 
     return {"adapter": resize_adapter(context, inputs["adapter"], settings).to_json()}
@@ -69,6 +70,7 @@ NODE = NodeType(
         "Reduces the rank of a trained adapter by a singular value decomposition and reports how "
         "much is kept."
     ),
+    stages=("resize",),
     settings=ResizeSettings,
     run=run,
     check=check,

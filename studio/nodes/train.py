@@ -79,6 +79,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
     """Train, verify the saved adapter on a freshly loaded model, and describe it."""
+    context.starts_libraries()
     from studio.training.loop.train import train_adapter, train_model
 
     if inputs["model"]["kind"] == "model":
@@ -291,6 +292,13 @@ NODE = NodeType(
     purpose="train",
     icon="play",
     help="Supervised fine-tuning: the model learns to write the answers in your rows.",
+    stages=(
+        "prepare",
+        "load",
+        "train",
+        "save",
+        "verify",
+    ),
     settings=TrainSettings,
     run=run,
     check=check,

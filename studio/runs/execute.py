@@ -111,7 +111,10 @@ def _failed(run: _Execution, error: BaseException) -> str:
 
 
 def _tell_start(run: _Execution) -> None:
-    nodes = [{"id": s.node, "type": s.type, "title": s.title} for s in run.plan.steps]
+    nodes = [
+        {"id": s.node, "type": s.type, "title": s.title, "stages": _stages(run, s)}
+        for s in run.plan.steps
+    ]
     run.emit(
         event(
             "RunStarted",
@@ -130,6 +133,11 @@ def _tell_start(run: _Execution) -> None:
         run.emit(event("Notice", level="warning", sentence=sentence, hint=why.hint))
 
 
+def _stages(run: _Execution, step: Step) -> list[str]:
+    node_type = run.registry.node_type(step.type)
+    return list(node_type.stages) if node_type is not None else []
+
+
 def threads() -> int | None:
     """The number of threads that the numeric libraries are set to."""
     value = os.environ.get("OMP_NUM_THREADS", "")
@@ -139,6 +147,9 @@ def threads() -> int | None:
 def _run_steps(run: _Execution) -> None:
     run.hits = {s.node: _hit(run, s) for s in run.plan.steps}
     needed = needed_steps(run.plan, run.hits)
+    expected = run.folder.forecast()
+    phases = {s.node: expected.get(s.node) for s in run.plan.steps if s.node in needed}
+    run.emit(event("Forecast", phases=phases))
     for index, step in enumerate(run.plan.steps, start=1):
         if run.control.stop_requested():
             raise Stopped(step.node)

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from studio.system.disk import what_to_do
 from studio.system.paths import LENGTH_HINT, is_utf8, length_problem
 from studio.system.stored_json import open_for_appending, open_regular, parse, read_regular
 
+Forecast = Mapping[str, Sequence[Any]]
 STAGING = ".staging-"
 _BEST = "best"
 """The folder of the weights of the best evaluation beside the checkpoints (``training/loop/saver.py``)."""
@@ -49,9 +51,11 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def create(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
+    def create(
+        runs_dir: Path, plan: Plan, graph: Graph, forecast: Forecast | None = None
+    ) -> RunFolder:
         """A new run folder; see ``create_run``."""
-        return create_run(runs_dir, plan, graph)
+        return create_run(runs_dir, plan, graph, forecast)
 
     @property
     def id(self) -> str:
@@ -67,6 +71,11 @@ class RunFolder:
     def graph_path(self) -> Path:
         """The project as it was when Run was pressed."""
         return self.path / "graph.studio"
+
+    @property
+    def forecast_path(self) -> Path:
+        """How long the phases of the steps are expected to take."""
+        return self.path / "forecast.json"
 
     @property
     def events_path(self) -> Path:
@@ -123,6 +132,14 @@ class RunFolder:
     def graph(self) -> Graph:
         """The graph that was run; raises ``StudioError`` when it is missing or damaged."""
         return load_project(self.graph_path)
+
+    def forecast(self) -> Forecast:
+        """The expected seconds of the phases of each step; empty if unknown or damaged."""
+        try:
+            data = read_json(self.forecast_path)
+        except StudioError:
+            return {}
+        return data if isinstance(data, dict) else {}
 
     def environment(self) -> dict[str, Any]:
         """The environment of the host; empty before it has started."""
@@ -197,7 +214,9 @@ class RunFolder:
             busy_files.tidy(path)
 
 
-def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
+def create_run(
+    runs_dir: Path, plan: Plan, graph: Graph, forecast: Forecast | None = None
+) -> RunFolder:
     """A new run folder. It appears under its ID complete and at once, even if several are created
     in the same second. Raises ``StudioError`` when it cannot be written."""
     try:
@@ -208,7 +227,7 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
         draft = runs_dir / f".new-{secrets.token_hex(6)}"
         draft.mkdir()
         try:
-            _fill(RunFolder(draft), plan, graph)
+            _fill(RunFolder(draft), plan, graph, forecast or {})
             return RunFolder(_claim(runs_dir.resolve(), draft, plan.name))
         except BaseException:
             busy_files.tidy(draft)
@@ -244,10 +263,11 @@ def delete_run(folder: RunFolder) -> None:
     busy_files.remove_folder(gone)
 
 
-def _fill(folder: RunFolder, plan: Plan, graph: Graph) -> None:
+def _fill(folder: RunFolder, plan: Plan, graph: Graph, forecast: Forecast) -> None:
     for path in (folder.artifacts, folder.steps, folder.path / "checkpoints"):
         path.mkdir()
     write_atomic(folder.graph_path, json_text(to_data(graph), indent=2))
+    write_atomic(folder.forecast_path, json.dumps(forecast))
     write_atomic(folder.plan_path, json_text(plan.to_json(), indent=1))
 
 

@@ -7,9 +7,9 @@ them, but runs nothing, loads no model and must not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A plan, or the Problems that block one. A plan may come with warnings."""
+    """A plan, or the Problems that block one. A plan may come with warnings, and with the seconds that the
+    phases of its steps are expected to take (``studio.estimate.forecast``)."""
 
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
+    forecast: Mapping[str, Sequence[tuple[str, float | None]]] = field(default_factory=dict)
 
 
 def step_from_json(data: Mapping[str, Any]) -> Step:

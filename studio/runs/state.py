@@ -23,19 +23,24 @@ NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
 
 _BREAKS = ("evaluate", "sample")
 "Phases within a training, during which the remaining time is that of the training."
+Forecast = dict[str, list[tuple[str, float | None]] | None]
+"The nodes that run, each with the phases and expected seconds, or ``None`` if it never ran before."
 
 
 @dataclass
 class NodeState:
     """The state of one node. ``done`` of ``total`` ``unit`` counts the current phase; ``eta_s`` was
-    reported at ``eta_at`` (Unix time). ``message`` is the sentence of a failure or the last
-    notice."""
+    reported at ``eta_at`` (Unix time). ``phases`` are the phases so far with their start; a training
+    with its evaluations and samples is one. ``stages`` are those of the run that it belongs to.
+    ``message`` is the sentence of a failure or the last notice."""
 
     title: str = ""
     type: str = ""
     state: str = "waiting"
     phase: str = ""
     phase_title: str = ""
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    stages: tuple[str, ...] = ()
     done: float | None = None
     total: float | None = None
     unit: str = ""
@@ -62,7 +67,8 @@ class Notice:
 class RunState:
     """The state of a run. ``status`` is ``preparing`` before the first event, then ``running``, and
     at the end what ``RunFinished`` says, or ``interrupted``. Times are Unix seconds; ``started`` is
-    shifted when a run is resumed, so that pauses do not count."""
+    shifted when a run is resumed, so that pauses do not count. ``forecast`` is unknown until the run has
+    found out which results it can reuse; ``ended_in`` is the node at which an unfinished run ended."""
 
     status: str = "preparing"
     run: str = ""
@@ -89,6 +95,8 @@ class RunState:
     early_stops: dict[str, dict[str, Any]] = field(default_factory=dict)
     recoveries: list[dict[str, Any]] = field(default_factory=list)
     non_finite: dict[str, Any] | None = None
+    forecast: Forecast | None = None
+    ended_in: str | None = None
 
     def apply(self, event: Event) -> None:
         """Apply one event."""
@@ -107,14 +115,6 @@ class RunState:
         event."""
         self._end("interrupted", when)
 
-    def time_left_s(self, now: float) -> float | None:
-        """The remaining time of the running step in seconds from ``now``, if it has reported
-        one."""
-        node = self.nodes.get(self.current or "")
-        if self.status != "running" or node is None or node.eta_s is None:
-            return None
-        return max(0.0, node.eta_s - max(0.0, now - node.eta_at))
-
     def title_of(self, node_id: str) -> str:
         """A node's title, with its ID if another node of the run has the same title."""
         title = self.node(node_id).title
@@ -123,10 +123,11 @@ class RunState:
 
     def is_training(self) -> bool:
         """Whether a training has completed a step and is running further ones."""
-        node = self.nodes.get(self.current or "")
-        if self.status != "running" or node is None:
-            return False
-        return _in_training(self, self.current, node.phase)
+        return (
+            self.status == "running"
+            and is_in_training(self, self.current)
+            and bool(self.metrics.get(self.current or "", Series()).step)
+        )
 
     def node(self, node_id: str | None) -> NodeState:
         """A node's state; one that ``RunStarted`` did not name is added."""
@@ -136,6 +137,8 @@ class RunState:
         return found
 
     def _end(self, status: str, when: float) -> None:
+        if status != "completed" and self.current is not None:
+            self.ended_in = self.current
         self.status, self.finished, self.current = status, when, None
         for node in self.nodes.values():
             if node.state == "running":
@@ -147,16 +150,39 @@ class RunState:
 def _run_started(state: RunState, event: Event) -> None:
     _skip_pause(state, event.time)
     state.status, state.finished, state.failure = "running", None, None
+    state.forecast = state.ended_in = None
     state.non_finite = state.current = None
     state.resumed = bool(event.get("resumed"))
     state.run, state.name = str(event.get("run", "")), str(event.get("name", ""))
     state.device, state.pid = str(event.get("device") or ""), event.get("pid")
     state.nodes = {
         str(n["id"]): NodeState(
-            title=line(str(n.get("title") or n["id"]), MOST_IN_QUOTES), type=str(n.get("type", ""))
+            title=line(str(n.get("title") or n["id"]), MOST_IN_QUOTES),
+            type=str(n.get("type", "")),
+            stages=_texts(n.get("stages")),
         )
         for n in event.get("nodes") or ()
     }
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _forecast(state: RunState, event: Event) -> None:
+    """Damaged entries count as unknown."""
+    given = event.get("phases")
+    state.forecast = {
+        str(node): [_phase_time(p) for p in phases] if isinstance(phases, list) else None
+        for node, phases in (given if isinstance(given, dict) else {}).items()
+    }
+
+
+def _phase_time(given: Any) -> tuple[str, float | None]:
+    if not isinstance(given, list) or len(given) != 2:
+        return "", None
+    seconds = number(given[1])
+    return str(given[0]), seconds if 0 <= seconds < math.inf else None
 
 
 def _skip_pause(state: RunState, now: float) -> None:
@@ -174,16 +200,34 @@ def _step_started(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     node.state, node.started, state.current = "running", event.time, event.node
     node.phase = node.phase_title = node.message = ""
+    node.phases = []
     node.title = line(str(event.get("title") or node.title), MOST_IN_QUOTES)
 
 
 def _phase(state: RunState, event: Event) -> None:
     node = state.node(event.node)
-    node.phase, node.phase_title = str(event.get("phase", "")), str(event.get("title") or "")
+    _enter(state, event, str(event.get("phase") or ""))
+    node.phase_title = str(event.get("title") or "")
     node.done = node.total = None
     node.unit = ""
     if not _in_training(state, event.node, node.phase):
         node.eta_s = None
+
+
+def _enter(state: RunState, event: Event, phase: str) -> None:
+    """Another phase of a node, or the same one again."""
+    node = state.node(event.node)
+    node.phase = phase
+    if phase in _BREAKS and node.phases and node.phases[-1][0] == "train":
+        return
+    if not node.phases or node.phases[-1][0] != phase:
+        node.phases.append((phase, event.time))
+
+
+def is_in_training(state: RunState, name: str | None) -> bool:
+    """Whether a node is in its training, or in an evaluation or in samples between its steps."""
+    node = state.nodes.get(name or "")
+    return node is not None and bool(node.phases) and node.phases[-1][0] == "train"
 
 
 def _in_training(state: RunState, name: str | None, phase: str) -> bool:
@@ -197,7 +241,8 @@ def _progress(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     phase = str(event.get("phase") or node.phase)
     if phase != node.phase:
-        node.phase, node.phase_title = phase, ""
+        _enter(state, event, phase)
+        node.phase_title = ""
     node.done, node.total = event.get("done"), event.get("total")
     node.unit = str(event.get("unit") or "")
     if phase not in _BREAKS or not _in_training(state, event.node, phase):
@@ -228,6 +273,7 @@ def _step_finished(state: RunState, event: Event) -> None:
 
 def _step_failed(state: RunState, event: Event) -> None:
     state.failure = record_of(event)
+    state.ended_in = event.node or state.current
     state.current = None
     if event.node is None:
         return
@@ -252,6 +298,8 @@ def _metric(state: RunState, event: Event) -> None:
 def _newest_metric(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     if "loss" in event.data:
+        if not node.phases:  # without the event that it began
+            node.phases.append(("train", node.started or 0.0))
         loss = number(event.data["loss"])
         node.last_loss = loss if math.isfinite(loss) else None
         if node.phase in ("", "train"):
@@ -338,6 +386,7 @@ def _insight(state: RunState, event: Event) -> None:
 
 _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
     "RunStarted": _run_started,
+    "Forecast": _forecast,
     "StepStarted": _step_started,
     "Phase": _phase,
     "Progress": _progress,

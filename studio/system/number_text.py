@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "days": 86_400}
 
 
@@ -43,3 +45,17 @@ def short_duration(seconds: float) -> str:
 def time_left(seconds: float) -> str:
     """``8 s left``, ``3 min 05 s left``; without tenths of a second, which are never that certain."""
     return "almost done" if seconds < 1 else f"{duration(round(seconds))} left"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with a fixed number of significant digits: ``0.3719``, ``5.000``, ``12,345``, ``1.91e-05``."""
+    if not math.isfinite(value):
+        return str(value)
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.{max(digits - 2, 1)}e}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    short = f"{value:.{digits}g}"
+    if float(short) == value:
+        return short
+    return f"{value:#.{digits}g}".rstrip(".")  # 5.000 beside 4.998

@@ -101,4 +101,4 @@ def test_the_terminal_says_it_before_and_after(tmp_path: Path) -> None:
     ran = studio("run", file, "--runs", tmp_path / "runs")
     assert ran.code == 0
     assert ran.err.splitlines()[:2] == before
-    assert f"{AFTER} {ADD}" in ran.out[ran.out.index("Completed after") :]
+    assert f"{AFTER} {ADD}" in ran.out[ran.out.index("p finished in ") :]

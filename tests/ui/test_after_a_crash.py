@@ -106,4 +106,4 @@ def test_what_waits_is_dropped_when_it_is_over(
     assert "were saved" in session.window.banner.text()
     press(session, qtbot, "Discard")
     assert not journal_path(project).exists()
-    assert session.window.banner.text().startswith("Toys was stopped.")
+    assert session.window.banner.text().startswith("Toys: Stopped ")

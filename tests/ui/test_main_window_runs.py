@@ -48,7 +48,9 @@ def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot
     qtbot.waitUntil(lambda: points(session) == 30)
     window = session.window
     assert runs_of(session)[0].status() == "completed"
-    assert window.banner.text().endswith("Exact match: 0 % → 75 %.")
+    assert window.banner.text().endswith(
+        " Loss 2 → 0.06667. Exact match: 0 % → 75 %. Made: report."
+    )
     assert window.tabs.tabText(2) == "Results (1)"
     assert "Run completed" in "\n".join(window.log.lines())
     qtbot.mouseClick(window.banner.button("Show Results"), LEFT)
@@ -109,7 +111,9 @@ def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBo
     session = make_session(toys.toy_graph(steps=10, fail_at=4))
     session.window.own["run"].trigger()
     qtbot.waitUntil(lambda: session.window.banner.text() != "")
-    assert session.window.banner.text() == "Toy: it broke. Set another step."
+    assert session.window.banner.text() == (
+        "Failed in Toy after step 3 of 10. Toy: it broke. Set another step."
+    )
     assert any(text.endswith(" Set another step.") for text in session.window.log.lines())
     qtbot.mouseClick(session.window.banner.button("Show Node"), LEFT)
     assert session.window.canvas.selected_ids() == ("toy",)

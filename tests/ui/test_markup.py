@@ -59,7 +59,7 @@ def test_markup_in_names_and_answers_is_shown_as_it_is_written(qtbot: QtBot, tex
     strip.show_run("running", state)
     strip.show_problems([Problem(text)])
     assert {strip.run.textFormat(), strip.device.textFormat()} == {GuiQt.TextFormat.PlainText}
-    assert (strip.run.text(), strip.device.text()) == (f"Running {text}", text)
+    assert (strip.run.text(), strip.device.text()) == (f"{text}: Starting the step", text)
     assert as_shown(strip.problems.toolTip()) == text
 
 

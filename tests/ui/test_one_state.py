@@ -23,6 +23,7 @@ from studio.graph.registry import load_registry
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.plan import Plan, Step
+from studio.runs.progress import progress_of
 from ui.canvas.status import NodeStatus, status_of
 from ui.monitor.header import HeaderLine
 from ui.monitor.run_summary import RunSummary
@@ -215,7 +216,10 @@ class World:
         row = sentence(RunSummary(self.folder, "Toys", view.status, None, None, None))
         assert row.startswith(f"Toys: {word}, ")
         phase = "running" if self.status == "preparing" else self.status
-        parts.strip.show_run("idle" if self.status in ENDS else phase, follower.state, view)
+        active = view.active
+        progress = progress_of(follower.state, self.time, view.status) if active else None
+        phase = "idle" if self.status in ENDS else phase
+        parts.strip.show_run(phase, follower.state, view, progress)
         self.check_strip(parts.strip.run.text(), word)
         badges = {n: status_of(v.numbers, v.state) for n, v in view.nodes.items()}
         self.check_badges(badges, other)
@@ -224,9 +228,19 @@ class World:
 
     def check_strip(self, text: str, word: str) -> None:
         running = [n.title() for n, state in self.nodes.items() if state == "running"]
-        named = f"Running {running[0]}" if running and self.status == "running" else word
-        known = "Ready" if self.status in ENDS else named
-        assert text == known or (not self.own and text.startswith(f"{known} of the project “"))
+        if self.status in ENDS:
+            assert text == "Ready"
+            return
+        if self.status == "preparing":
+            known = "Starting the run process"
+        elif self.status == "stopping":
+            known = word
+        elif running:
+            known = running[0]
+        else:
+            known = ("Starting the next step", "Looking for results")[self.at < 0]
+        assert text.startswith(known)
+        assert (" of the project “" in text) == (not self.own)
 
     def check_badges(self, badges: dict[str, NodeStatus | None], other: str) -> None:
         if not self.own:
@@ -256,7 +270,11 @@ class World:
         buttons = [b.text() for b in parts.banner._buttons]
         print_results(self.folder, follower.state, self.status)
         printed = capsys.readouterr().out
-        assert printed.startswith(f"{WORDS[self.status]} after ")
+        if self.status == "completed":
+            assert printed.startswith(("Toys finished in ", "Nothing has changed "))
+        else:
+            assert printed.startswith(f"{WORDS[self.status]} ")
+            assert printed.partition(" It ran for ")[0] in text
         remains = self.folder.remains()
         may = remains.offered(self.status)
         assert ("Resume with: " in printed) == may
@@ -264,12 +282,13 @@ class World:
         kept = any(self.folder.checkpoints(n).exists() for n in unfinished)
         assert ("last checkpoint" in printed) == (may and kept)
         if self.status == "failed":
-            assert text == "It broke."
+            assert text.startswith("Failed in ")
+            assert text.endswith(" It broke.")
             assert parts.banner._icon_name == "circle-x"
         elif self.status == "completed":
             assert "finished" in text or "were reused" in text
         else:
-            assert text.startswith(f"Toys was {self.status}.")
+            assert text.startswith(f"Toys: {WORDS[self.status]} ")
             assert ("Resume" in buttons) == may
             assert ("last checkpoint" in text) == (may and kept)
 

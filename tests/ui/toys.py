@@ -19,6 +19,7 @@ TOY_FILE = '''
 """Counts steps and tells them as training does."""
 import json
 import time
+from pathlib import Path
 
 from studio.errors import Stopped, StudioError
 from studio.graph.node_type import NodeType
@@ -80,6 +81,53 @@ NODE = NodeType(
     id="toy", title="Toy", version=1, category="Training", help="Counts steps.",
     settings=ToySettings, run=run, outputs=(output("report", REPORT, "Report"),),
 )
+
+
+class PhasedSettings(Settings):
+    gates: str = setting("", "Gates", "The folder of the files that let a phase go on.")
+    note: str = setting("", "Note", "Changes the settings and nothing else.")
+
+
+def phased(context, inputs, settings):
+    for phase, title in (("load", "Loading the model"), ("train", "Training"),
+                         ("save", "Writing the adapter"), ("verify", "Comparing")):
+        context.phase(phase, title)
+        if phase == "train":
+            for step in range(1, 4):
+                context.emit("Metric", step=step, steps=3, loss=2.0 / step)
+                gate(context, settings, f"train-{step}", phase)
+                if step == 2:
+                    context.emit("Metric", step=2, steps=3, eval_loss=1.5)
+                    context.phase("evaluate", "Computing the validation loss")
+                    gate(context, settings, "evaluate", phase)
+                    context.phase("train", "Training")
+            context.emit("Metric", step=3, steps=3, eval_loss=1.25)
+        else:
+            gate(context, settings, phase, phase)
+    path = context.folder / "report.json"
+    path.write_text("{}", encoding="utf-8")
+    context.artifact("report", path)
+    adapter = context.folder / "adapter.json"
+    adapter.write_text("{}", encoding="utf-8")
+    context.artifact("adapter", adapter)
+    return {"report": {"path": str(path)}}
+
+
+def gate(context, settings, name, phase):
+    """Wait until a file allows the next phase, or makes this one fail."""
+    file = Path(settings.gates) / name
+    while not file.is_file():
+        context.check()
+        time.sleep(0.005)
+    if file.read_text() == "fail":
+        raise StudioError("it broke.", hint="Repair it.", field="note")
+
+
+PHASED = NodeType(
+    id="phased", title="Phased", version=1, category="Training", help="Goes through phases.",
+    settings=PhasedSettings, run=phased, outputs=(output("report", REPORT, "Report"),),
+    stages=("load", "train", "save", "verify"),
+)
 '''
 
 
@@ -93,7 +141,7 @@ def install(site: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
         "Metadata-Version: 2.1\nName: toy-node\nVersion: 1.0\n", encoding="utf-8"
     )
     (info / "entry_points.txt").write_text(
-        "[lora_studio.nodes]\ntoy = toy_node:NODE\n", encoding="utf-8"
+        "[lora_studio.nodes]\ntoy = toy_node:NODE\nphased = toy_node:PHASED\n", encoding="utf-8"
     )
     paths = [str(site), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
@@ -102,9 +150,19 @@ def install(site: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
-    return load_registry().with_nodes([loaded.NODE])
+    return load_registry().with_nodes([loaded.NODE, loaded.PHASED])
 
 
 def toy_graph(name: str = "Toys", **settings: object) -> Graph:
     """A project with one toy."""
     return Graph(name, (Node("toy", "toy", settings, position=(0.0, 0.0)),))
+
+
+PHASES = ("load", "train-1", "train-2", "evaluate", "train-3", "save", "verify")
+
+
+def phased_graph(gates: Path, **settings: object) -> Graph:
+    """A project whose run waits in each of ``PHASES`` for a file in ``gates``."""
+    gates.mkdir(exist_ok=True)
+    values = {"gates": str(gates), **settings}
+    return Graph("Phases", (Node("phased", "phased", values, position=(0.0, 0.0)),))

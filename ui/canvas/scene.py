@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QGraphicsScene
 from studio.errors import Problem
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
+from studio.runs.progress import Progress
 from studio.runs.status import NodeView
 from ui.canvas import layout, text
 from ui.canvas.content import NodeContent, Side, content_of
@@ -42,6 +43,7 @@ class GraphScene(QGraphicsScene):
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._notes: dict[str, tuple[str, bool]] = {}
         self._run_views: Mapping[str, NodeView] = {}
+        self._progress: Progress | None = None
         self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)
         self.setItemIndexMethod(QGraphicsScene.ItemIndexMethod.NoIndex)
         self.setSceneRect(-WORLD_PX / 2, -WORLD_PX / 2, WORLD_PX, WORLD_PX)
@@ -162,15 +164,18 @@ class GraphScene(QGraphicsScene):
         for node_id, item in self.nodes.items():
             item.set_note(*self._notes.get(node_id, ("", False)))
 
-    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
-        """Show a run in the footers; ``None`` removes them."""
-        self._run_views = views or {}
+    def set_run_state(
+        self, views: Mapping[str, NodeView] | None, progress: Progress | None = None
+    ) -> None:
+        """Show a run and its progress in the footers; ``None`` removes them."""
+        self._run_views, self._progress = views or {}, progress
         for node_id, item in self.nodes.items():
             item.set_status(self._status(node_id))
 
     def _status(self, node_id: str) -> NodeStatus | None:
         view = self._run_views.get(node_id)
-        return status_of(view.numbers, view.state) if view is not None else None
+        own = self._progress if self._progress and self._progress.node == node_id else None
+        return status_of(view.numbers, view.state, own) if view is not None else None
 
     def refresh(self) -> None:
         """Lay out and repaint everything (theme or font changed)."""

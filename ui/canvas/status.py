@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from studio.runs.progress import Progress
 from studio.runs.status import NODE_LOOKS
-from studio.system.number_text import duration, time_left
+from studio.system.number_text import duration
 
 _EXPLAINED = {
     "changed": "Its settings, its inputs or its files differ from those of the shown run; what that run measured is "
@@ -27,7 +28,7 @@ _EXPLAINED = {
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown;
+    """What the footer of a node shows. ``fraction`` is the share of the run, 0 to 1, or ``None``;
     ``explained`` is the meaning of its word, for the tooltip."""
 
     state: str
@@ -60,9 +61,11 @@ class NodeStatus:
         return ", ".join(p for p in parts if p)
 
 
-def status_of(node_state: Any, state: str = "") -> NodeStatus | None:
+def status_of(
+    node_state: Any, state: str = "", progress: Progress | None = None
+) -> NodeStatus | None:
     """The status of one ``NodeState``, or ``None`` when there is nothing to show. ``state`` is that of its
-    ``NodeView``."""
+    ``NodeView``, ``progress`` that of the run if this node is running."""
     state = state or str(getattr(node_state, "state", "") or "")
     if node_state is None or state not in NODE_LOOKS:
         return None
@@ -71,7 +74,7 @@ def status_of(node_state: Any, state: str = "") -> NodeStatus | None:
         return NodeStatus(state, left, explained=_EXPLAINED.get(state, ""))
     message = str(getattr(node_state, "message", "") or "")
     if state == "running":
-        return _running(node_state, message)
+        return _running(node_state, message, progress)
     seconds = _number(getattr(node_state, "seconds", None))
     loss = _number(getattr(node_state, "last_loss", None))
     right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
@@ -90,34 +93,20 @@ def status_of(node_state: Any, state: str = "") -> NodeStatus | None:
     )
 
 
-def _running(node_state: Any, message: str) -> NodeStatus:
-    phase = str(getattr(node_state, "phase", "") or "")
-    done = _number(getattr(node_state, "done", None))
-    total = _number(getattr(node_state, "total", None))
-    eta_s = _number(getattr(node_state, "eta_s", None))
+def _running(node_state: Any, message: str, progress: Progress | None) -> NodeStatus:
+    """The phase of the node; share and time left are those of the run, as everywhere."""
     loss = _number(getattr(node_state, "last_loss", None))
-    fraction = min(1.0, max(0.0, (done or 0.0) / total)) if total else None
-    left = phase[:1].upper() + phase[1:] if phase else "Starting"
-    right = f"{math.floor(fraction * 100)} %" if fraction is not None else ""
-    if eta_s is not None and (fraction is None or fraction < 1.0):
-        right += f"{' · ' if right else ''}{time_left(eta_s)}"
+    phase = str(getattr(node_state, "phase", "") or "")
     return NodeStatus(
         "running",
-        left,
-        right,
-        _counted(node_state, done, total),
+        progress.phase if progress else NODE_LOOKS["running"].word,
+        progress.percent if progress else "",
+        progress.left if progress else "",
         f"loss {loss:.3f}" if loss is not None else "",
-        fraction,
-        message,
+        progress.fraction if progress else None,
+        message or (progress.doing if progress else ""),
         _EXPLAINED.get(phase, ""),
     )
-
-
-def _counted(node_state: Any, done: float | None, total: float | None) -> str:
-    unit = str(getattr(node_state, "unit", "") or "")
-    if total:
-        return f"{done or 0:,.0f} of {total:,.0f} {unit}".rstrip()
-    return f"{done:,.0f} {unit}".rstrip() if done else ""
 
 
 def _number(value: Any) -> float | None:

@@ -30,6 +30,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+from studio.runs.progress import Progress
 from studio.runs.status import NodeView
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
@@ -96,9 +97,11 @@ class CanvasView(PointerView):
         """Badges on the nodes that the problems belong to."""
         self.graph_scene.set_problems(problems)
 
-    def set_run_state(self, views: Mapping[str, NodeView] | None) -> None:
-        """State, progress and time left of a run on its nodes; ``None`` shows no run."""
-        self.graph_scene.set_run_state(views)
+    def set_run_state(
+        self, views: Mapping[str, NodeView] | None, progress: Progress | None = None
+    ) -> None:
+        """The states of a run on its nodes, and its progress; ``None`` shows no run."""
+        self.graph_scene.set_run_state(views, progress)
 
     def fit_all(self) -> None:
         """Show the entire graph."""

@@ -22,10 +22,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.runs.outcome import kind_words, sorted_artifacts
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
-from ui.style.widgets import plain_tip, top_items
+from ui.style.widgets import child_items, plain_tip, top_items
 
 COLUMNS = ("Result", "Size", "Path")
 KIND_ICONS = {
@@ -47,6 +48,8 @@ class ArtifactList(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._shown: list[tuple[str, str, bool]] = []
+        self._sizes: dict[str, int | None] = {}
+        self._prepared: QTreeWidgetItem | None = None
         self.tree = self._tree()
         self.show_button = QPushButton("Show in Folder", self)
         icons.put(self.show_button, "folder-open")
@@ -71,7 +74,6 @@ class ArtifactList(QWidget):
     def _tree(self) -> QTreeWidget:
         tree = QTreeWidget(self)
         tree.setHeaderLabels(list(COLUMNS))
-        tree.setRootIsDecorated(False)
         tree.setUniformRowHeights(True)
         tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         tree.setAccessibleName("Results of the run")
@@ -86,29 +88,56 @@ class ArtifactList(QWidget):
         return tree
 
     def show_artifacts(self, artifacts: Iterable[Mapping[str, Any]]) -> None:
-        """Show these artifacts; existing items are kept."""
-        wanted = [
-            (str(a.get("kind") or "file"), str(a.get("path") or ""), bool(a.get("cached")))
-            for a in artifacts
+        """Show these artifacts: what was made, the most useful first, and what was only prepared for it,
+        folded."""
+        made, prepared = sorted_artifacts([dict(a) for a in artifacts])
+        groups = [
+            [
+                (str(a.get("kind") or "file"), str(a.get("path") or ""), bool(a.get("cached")))
+                for a in group
+            ]
+            for group in (made, prepared)
         ]
+        wanted = [*groups[0], *groups[1]]
         if wanted == self._shown:
             return
-        if wanted[: len(self._shown)] != self._shown:
-            self.tree.clear()
-            self._shown = []
-        for one in wanted[len(self._shown) :]:
-            self.tree.addTopLevelItem(self._item(*one))
+        chosen, open_before = (
+            self.chosen(),
+            self._prepared is not None and self._prepared.isExpanded(),
+        )
+        self.tree.clear()
+        self.tree.addTopLevelItems([self._item(*one) for one in groups[0]])
+        self._prepared = self._fold(groups[1]) if groups[1] else None
+        if self._prepared is not None:
+            self._prepared.setExpanded(open_before or not groups[0])
         self._shown = wanted
         self._color()
-        items = top_items(self.tree)
-        if self.tree.currentItem() is None and items:
-            self.tree.setCurrentItem(items[-1])
+        rows = self._rows()
+        again = [row for row in rows if path_of(row) == chosen]
+        if rows:
+            self.tree.setCurrentItem((again or rows)[0])
+
+    def _fold(self, prepared: list[tuple[str, str, bool]]) -> QTreeWidgetItem:
+        """The row under which the prepared artifacts are folded."""
+        fold = QTreeWidgetItem([f"Prepared data and models ({len(prepared)})"])
+        fold.setFlags(Qt.ItemFlag.ItemIsEnabled)
+        self.tree.addTopLevelItem(fold)
+        fold.addChildren([self._item(*one) for one in prepared])
+        return fold
+
+    def _rows(self) -> list[QTreeWidgetItem]:
+        """The rows of artifacts, without the one that folds some of them."""
+        tops = top_items(self.tree)
+        inner = child_items(self._prepared) if self._prepared is not None else []
+        return [*(row for row in tops if row is not self._prepared), *inner]
 
     def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
         mark = " (reused)" if cached else ""
-        found = size_of(Path(path))
+        if path not in self._sizes:
+            self._sizes[path] = size_of(Path(path))
+        found = self._sizes[path]
         shown_size = words.size(found) if found is not None else "missing"
-        item = QTreeWidgetItem([words.kind_words(kind) + mark, shown_size, path])
+        item = QTreeWidgetItem([kind_words(kind) + mark, shown_size, path])
         item.setData(0, PATH_ROLE, path)
         item.setData(0, KIND_ROLE, kind)
         item.setToolTip(2, plain_tip(path))
@@ -121,7 +150,7 @@ class ArtifactList(QWidget):
 
     def _color(self) -> None:
         look = theme.colors()
-        for item in top_items(self.tree):
+        for item in self._rows():
             kind = str(item.data(0, KIND_ROLE))
             item.setIcon(0, icons.icon(icons.known(KIND_ICONS.get(kind, "file")), look.accent))
             item.setForeground(2, look.text_muted)
@@ -130,7 +159,7 @@ class ArtifactList(QWidget):
     def chosen(self) -> Path | None:
         """The path of the chosen artifact."""
         item = self.tree.currentItem()
-        return path_of(item) if item is not None else None
+        return path_of(item) if item is not None and item is not self._prepared else None
 
     def paths(self) -> list[str]:
         """Every path that is shown."""
@@ -139,7 +168,7 @@ class ArtifactList(QWidget):
     def show_in_folder(self) -> None:
         """Open the file manager where the chosen artifact is."""
         item = self.tree.currentItem()
-        if item is not None and not reveal(path_of(item)):
+        if item is not None and item is not self._prepared and not reveal(path_of(item)):
             item.setText(1, "missing")
 
     def copy_path(self) -> None:
@@ -150,7 +179,7 @@ class ArtifactList(QWidget):
 
     def _enable(self) -> None:
         for button in (self.show_button, self.copy_button):
-            button.setEnabled(self.tree.currentItem() is not None)
+            button.setEnabled(self.chosen() is not None)
 
     def _menu(self, position: QPoint) -> None:
         if self.tree.itemAt(position) is None:

@@ -14,11 +14,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from studio.runs.outcome import best_of
+from studio.runs.progress import Progress
 from studio.runs.series import Series
 from studio.runs.state import RunState
 from studio.runs.status import RunView, status_words
 from ui.monitor import words
-from ui.monitor.marks import best_of, best_words
+from ui.monitor.marks import best_words
+from ui.style.widgets import plain_tip
 
 CAPTIONS = {
     "status": "Run",
@@ -28,12 +31,12 @@ CAPTIONS = {
     "eval_loss": "Validation loss",
     "best": "Best",
     "speed": "Tokens/s",
-    "left": "Time left",
+    "progress": "Progress",
     "elapsed": "Elapsed",
     "device": "Device",
 }
-DROPPED_FIRST = ("device", "elapsed", "speed", "best", "eval_loss", "left", "project", "status")
-OPTIONAL = ("project", "device", "left", "eval_loss", "best", "speed")
+DROPPED_FIRST = ("device", "elapsed", "speed", "best", "eval_loss", "progress", "project", "status")
+OPTIONAL = ("project", "device", "progress", "eval_loss", "best", "speed")
 SPACING_PX = 16
 
 
@@ -104,12 +107,20 @@ class HeaderLine(QWidget):
             "eval_loss": words.number_text(_last(series, "eval_loss")),
             "best": best_words(best) if best else words.MISSING,
             "speed": words.number_text(_last(series, "tokens_per_s"), 3),
-            "left": _left(state),
             "elapsed": words.duration(elapsed(state)),
             "device": state.device or words.MISSING,
         }
         for key, text in values.items():
             self._values[key].set_value(text)
+        self._drop()
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show phase, share and time left of a run that is running; ``None`` shows none."""
+        text = words.MISSING
+        if progress is not None:
+            text = " · ".join((progress.phase, progress.percent, progress.left))
+        self._values["progress"].set_value(text)
+        self._values["progress"].setToolTip(plain_tip(progress.trail) if progress else "")
         self._drop()
 
     def show_reading(self, fraction: float) -> None:
@@ -139,11 +150,6 @@ def elapsed(state: RunState, now: float | None = None) -> float | None:
         return None
     end = state.finished or (now if now is not None else time.time())
     return max(0.0, end - state.started)
-
-
-def _left(state: RunState) -> str:
-    seconds = state.time_left_s(time.time())
-    return words.duration(seconds if seconds is None else round(seconds))
 
 
 def _last(series: Series | None, name: str) -> float | None:

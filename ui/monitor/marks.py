@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from studio.runs.outcome import best_of, early_words
 from studio.runs.state import RunState
 from ui.monitor import words
-
-FEWEST_EVALUATIONS = 2  # evaluations, so that one is the best
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,6 @@ class Marks:
 
 
 NO_MARKS = Marks()
-
-
-def best_of(state: RunState, node: str | None) -> tuple[float, float] | None:
-    """Step and loss of the best evaluation, if there is more than one: the one reported by the
-    training, if any (with a minimum improvement it may not be the lowest)."""
-    series = state.metrics.get(node or "")
-    if series is None or len(series.eval_step) < FEWEST_EVALUATIONS:
-        return None
-    ended = state.early_stops.get(node or "", {})
-    kept = [c for c in state.checkpoints if c["node"] == node and c.get("reason") == "best"]
-    reported = _pair(ended, "best_step", "best_eval_loss") or (
-        _pair(kept[-1], "step", "eval_loss") if kept else None
-    )
-    return reported or series.best_eval()
 
 
 def marks_of(state: RunState, node: str | None) -> Marks:
@@ -91,17 +76,6 @@ def recovery_words(record: Mapping[str, Any]) -> str:
         f"{record.get('batch_size')}, {record.get('accumulation')} accumulation steps{also}; each "
         "optimizer step uses the same rows"
     )
-
-
-def early_words(record: Mapping[str, Any]) -> str:
-    """The step and the reason of an early stop."""
-    where = f"Stopped early after step {record.get('step')} of {record.get('steps')}."
-    return f"{where} {record.get('reason') or ''}".strip()
-
-
-def _pair(record: Mapping[str, Any], step: str, loss: str) -> tuple[float, float] | None:
-    found = record.get(step), record.get(loss)
-    return (float(found[0]), float(found[1])) if all(map(_known, found)) else None  # type: ignore[arg-type]
 
 
 def _known(value: object) -> bool:

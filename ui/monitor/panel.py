@@ -13,6 +13,7 @@ from typing import Any
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
+from studio.runs.progress import Progress
 from studio.runs.state import RunState
 from studio.runs.status import RunView
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
@@ -143,6 +144,10 @@ class MonitorPanel(QWidget):
             plot.following = True
         points = sum(len(s.step) for s in state.metrics.values()) if state else 0
         self.draw_now() if points < MANY_POINTS else self._begin_drawing()
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show the progress of the run in the line above the curves."""
+        self.header.show_progress(progress)
 
     def show_view(self, view: RunView | None) -> None:
         """Show the status of the run in its header."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
+from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.evaluation import ExampleTable, MeasureBars
+from ui.style.widgets import TextLabel
 
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
@@ -37,6 +39,9 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.evaluations)
         inside.addWidget(self.bars)
         inside.addWidget(self.examples, 1)
+        self.outcome = TextLabel("", self)
+        self.outcome.setContentsMargins(8, 6, 8, 4)
+        self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
         self._split.addWidget(self.artifacts)
@@ -48,7 +53,13 @@ class ResultsPanel(QWidget):
         empty.setWordWrap(True)
         self._stack = QStackedWidget(self)
         self._stack.addWidget(empty)
-        self._stack.addWidget(self._split)
+        filled = QWidget(self)
+        column = QVBoxLayout(filled)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.outcome)
+        column.addWidget(self._split, 1)
+        self._stack.addWidget(filled)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
@@ -62,11 +73,15 @@ class ResultsPanel(QWidget):
         """Show new data of the run."""
         artifacts = self._state.artifacts if self._state else []
         evaluations = self._state.evaluations if self._state else {}
+        ended = self._state is not None and self._state.finished is not None
+        found = outcome_of(self._state) if self._state is not None and ended else None
+        self.outcome.setText(found.sentence() if found else "")
+        self.outcome.setVisible(found is not None)
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
         self._comparison.setVisible(bool(evaluations))
         self._show_evaluation()
-        self._stack.setCurrentIndex(1 if artifacts or evaluations else 0)
+        self._stack.setCurrentIndex(1 if artifacts or evaluations or ended else 0)
 
     def _list_evaluations(self, nodes: list[str]) -> None:
         """A tab for each Evaluate node of the run, if there are several; a new one is selected."""

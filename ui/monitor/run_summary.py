@@ -14,6 +14,8 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
+from studio.runs.outcome import UNFINISHED, ended_words
+from studio.runs.state import RunState
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system.stored_json import open_regular
 
@@ -23,7 +25,7 @@ HEAD_BYTES = 8 * 1024
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A row of the list of runs; times are Unix seconds."""
+    """A row of the list of runs; times are Unix seconds. ``ended`` says where an unfinished run ended."""
 
     folder: RunFolder
     name: str
@@ -31,6 +33,7 @@ class RunSummary:
     started: float | None
     seconds: float | None
     loss: float | None
+    ended: str = ""
 
 
 def summarize(folder: RunFolder) -> RunSummary:
@@ -45,9 +48,25 @@ def summarize(folder: RunFolder) -> RunSummary:
     losses = (
         _number(e.get("loss")) for e in reversed(last) if e.name == "Metric" and "loss" in e.data
     )
+    status = folder.status()
+    ended = _ended(first, last, status)
     return RunSummary(
-        folder, _name(folder, first), folder.status(), started, seconds, next(losses, None)
+        folder, _name(folder, first), status, started, seconds, next(losses, None), ended
     )
+
+
+def _ended(first: list[Event], last: list[Event], status: str) -> str:
+    """Where an unfinished run ended, from its first and last events."""
+    if status not in UNFINISHED:
+        return ""
+    state = RunState()
+    for event in [*(e for e in first if e.name == "RunStarted"), *last]:
+        if event.name in ("Phase", "Progress", "Metric") and state.current is None:
+            state.current = event.node  # it started before the last events
+        state.apply(event)
+    if status == "interrupted":
+        state.interrupt(state.last_time)
+    return ended_words(state)
 
 
 def changed_at(folder: RunFolder) -> tuple[int, int]:

@@ -116,10 +116,12 @@ def status_color(status: str) -> QColor:
 
 
 def details(summary: RunSummary) -> str:
-    """``loss 0.412 · Today 14:03 · 3 min 07 s``: a narrow list cuts the end."""
+    """``loss 0.412 · Today 14:03 · 3 min 07 s``, and where an unfinished run ended: a narrow list cuts the end."""
     parts = [words.day_and_time(summary.started)]
     if summary.loss is not None:
         parts.insert(0, f"loss {words.number_text(summary.loss, 3)}")
+    if summary.ended:
+        parts.append(summary.ended.rstrip("."))
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
     return " · ".join(parts)

@@ -12,23 +12,7 @@ from datetime import date
 
 from studio.system import number_text as numbers
 
-KIND_WORDS = {
-    "dataset": "Dataset",
-    "base_model": "Base model",
-    "adapter": "Adapter",
-    "merged_model": "Merged model",
-    "tuned_model": "Tuned model",
-    "report": "Report",
-    "checkpoint": "Checkpoint",
-    "gguf": "GGUF model",
-    "export": "Export",
-}
 MISSING = "–"
-
-
-def kind_words(kind: str) -> str:
-    """The name of an artifact kind: ``merged_model`` becomes “Merged model”."""
-    return KIND_WORDS.get(kind, kind.replace("_", " ").capitalize())
 
 
 def duration(seconds: float | None) -> str:
@@ -54,16 +38,7 @@ def number_text(value: float | None, digits: int = 4) -> str:
     """A number with a fixed number of significant digits; a dash if unknown."""
     if value is None:
         return MISSING
-    if not math.isfinite(value):
-        return str(value)
-    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
-        return f"{value:.{max(digits - 2, 1)}e}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    short = f"{value:.{digits}g}"
-    if float(short) == value:
-        return short
-    return f"{value:#.{digits}g}".rstrip(".")  # 5.000 beside 4.998
+    return numbers.significant(value, digits)
 
 
 def clock(when: float) -> str:

@@ -8,11 +8,13 @@ are in ``studio.runs`` and ``workers``. It uses no widgets.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
 
 from studio.errors import Problem, StudioError
+from studio.estimate.forecast import forecast_of
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
@@ -150,12 +152,17 @@ class RunController(QObject):
             return
         graph, registry = self._document.graph, self._registry
         folder = self._document.project_dir
+        runs_dir, leaves_core = self.runs_dir, self.leaves_core
         self._compiled_graph = graph
 
         def prepare() -> Compiled:
             torch_report.ask()
             check_before_run(graph, registry, folder)
-            return compile_plan(graph, registry, folder)
+            compiled = compile_plan(graph, registry, folder)
+            if compiled.plan is None:
+                return compiled
+            forecast = forecast_of(compiled.plan, graph, registry, runs_dir, leaves_core)
+            return replace(compiled, forecast=forecast)
 
         self._task = run_task(prepare, self._compiled, self._not_compiled)
         self.changed.emit()
@@ -169,7 +176,7 @@ class RunController(QObject):
             self.refused.emit(problems)
             return
         try:
-            folder = RunFolder.create(self.runs_dir, compiled.plan, graph)
+            folder = RunFolder.create(self.runs_dir, compiled.plan, graph, compiled.forecast)
         except StudioError as error:
             self.changed.emit()
             self.start_failed.emit(error)

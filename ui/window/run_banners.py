@@ -9,11 +9,11 @@ from studio.events import Event
 from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
+from studio.runs.outcome import ended_words, outcome_of
 from studio.runs.status import look_of
-from studio.system.number_text import percent
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
-from ui.monitor.marks import early_words, recovery_words
+from ui.monitor.marks import recovery_words
 from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
 from ui.window.banner import Offer
@@ -106,7 +106,7 @@ def ended(session: Session, follower: RunFollower) -> None:
     view = session.runs.view(follower)
     if state.status == "completed":
         nothing = untrained(session, follower)
-        sentence = completed_sentence(follower)
+        sentence = outcome_of(state, follower.folder.id).sentence()
         window.banner.offer(
             "ended",
             "info" if nothing else "circle-check",
@@ -115,7 +115,8 @@ def ended(session: Session, follower: RunFollower) -> None:
         )
     elif state.failure is not None:
         hint = str(state.failure.get("hint") or "")
-        sentence = f"{state.failure.get('sentence') or 'The run failed.'} {hint}".strip()
+        why = state.failure.get("sentence") or "The run failed."
+        sentence = f"{ended_words(state)} {why} {hint}".strip()
         node = state.failure.get("node")
         offers: list[Offer] = [("Show Log", lambda: window.show_tab(LOG))]
         if node is not None and session.document.graph.has(str(node)):
@@ -133,7 +134,10 @@ def ended(session: Session, follower: RunFollower) -> None:
         then = remains.sentence() if may else "It has nothing to resume from: no step had finished."
         resume: Offer = ("Resume", lambda: session.runs.resume(follower.folder))
         window.banner.offer(
-            "ended", view.look.icon, f"{view.sentence()} {then}", [resume] if may else []
+            "ended",
+            view.look.icon,
+            f"{view.name}: {ended_words(state)} {then}",
+            [resume] if may else [],
         )
 
 
@@ -157,25 +161,3 @@ def recovered(window: MainWindow, event: Event) -> None:
         f"{recovery_words(event.data)}.",
         [("Show Curves", lambda: window.show_tab(CURVES))],
     )
-
-
-def completed_sentence(follower: RunFollower) -> str:
-    """The results in one line: ``Starter finished in 3:07. Exact match: 0 % → 86 %.``"""
-    state = follower.state
-    if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
-        return "Nothing has changed since the last run; all results were reused."
-    spent = ""
-    if state.started is not None and state.finished is not None:
-        spent = f" in {words.duration(state.finished - state.started)}"
-    sentence = f"{state.name or follower.folder.id} finished{spent}."
-    for ended_early in state.early_stops.values():
-        sentence += f" {early_words(ended_early)}"
-    several = len(state.evaluations) > 1
-    for node, evaluation in state.evaluations.items():
-        for name, pair in (evaluation.get("measures") or {}).items():
-            before, after = pair.get("before"), pair.get("after")
-            if isinstance(before, (int, float)) and isinstance(after, (int, float)):
-                title = name.replace("_", " ").capitalize()
-                title = f"{state.title_of(node)}, {title.lower()}" if several else title
-                sentence += f" {title}: {percent(before)} → {percent(after)}."
-    return sentence

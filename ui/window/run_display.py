@@ -6,17 +6,21 @@ hundred events per second cost no more than twenty.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from studio.events import Event
+from studio.runs.progress import progress_of
 from ui.runs.controller import RunController
 from ui.window import run_banners
 from ui.window.main_window import MainWindow
 
 SHOW_EVERY_MS = 100
-RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
+CLOCK_EVERY_MS = 1000
+"The time left counts down between events too."
+RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted", "RunFinished")
 SAMPLE_EVENTS = (
     "Sample",
     "RunStarted",
@@ -36,6 +40,8 @@ class RunDisplay(QObject):
         self._window, self._runs = window, runs
         self._timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
         self._timer.timeout.connect(self.show_progress)
+        self._clock = QTimer(self, interval=CLOCK_EVERY_MS)
+        self._clock.timeout.connect(self.show_progress)
         runs.shown_changed.connect(self.show_run)
         runs.advanced.connect(self._advanced)
         runs.reading.connect(self._reading)
@@ -70,7 +76,7 @@ class RunDisplay(QObject):
         if window.monitor is not None:
             window.monitor.refresh()
         names = {e.name for e in events}
-        if not names.isdisjoint(RESULT_EVENTS):
+        if not names or not names.isdisjoint(RESULT_EVENTS):  # without events, it was interrupted
             window.results.refresh()
         if "Insight" in names:
             window.insight.refresh()
@@ -92,13 +98,21 @@ class RunDisplay(QObject):
     def show_progress(self) -> None:
         """Node badges, header, list, the status line, the number of results."""
         window, shown, live = self._window, self._runs.shown, self._runs.live
+        now = time.time()
         view, live_view = self._runs.view(shown), self._runs.view(live)
-        window.canvas.set_run_state(view.nodes if view else None)
+        of_shown, of_live = (
+            progress_of(run.state, now, seen.status) if run and seen and seen.active else None
+            for run, seen in ((shown, view), (live, live_view))
+        )
+        window.canvas.set_run_state(view.nodes if view else None, of_shown)
         if window.monitor is not None:
             window.monitor.show_view(view)
+            window.monitor.show_progress(of_shown)
         if live is not None and live_view is not None:
             window.runs.show_status(live.folder.id, live_view.status)
-        window.status.show_run(self._runs.phase, live.state if live else None, live_view)
+        state = live.state if live else None
+        window.status.show_run(self._runs.phase, state, live_view, of_live)
+        self._clock.start() if of_live or of_shown else self._clock.stop()
         window.samples.set_may_ask(self._runs.may_sample)
         self.show_finish()
         window.show_result_count(view.results if view else 0)

@@ -1,11 +1,10 @@
-"""The status bar: messages left; problems, run, time left, device and memory right.
+"""The status bar: stages of the run and messages left; problems, run, time left, device and memory right.
 
 A click on the problems goes to the next one. The memory of this computer is read every two seconds.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import psutil
@@ -13,16 +12,17 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWidget
 
 from studio.errors import Problem, counted
+from studio.runs.progress import Progress
 from studio.runs.state import RunState
 from studio.runs.status import RunView, look_of
 from studio.shown_text import line
-from studio.system.number_text import time_left
 from ui.style import icons
-from ui.style.widgets import plain_tip
+from ui.style.widgets import ElidedLabel, plain_tip
 
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
 GIB = 2**30
+IDLE_WORDS = {"idle": "Ready", "preparing": "Checking the project and its data…"}
 
 
 class StatusStrip(QStatusBar):
@@ -39,12 +39,17 @@ class StatusStrip(QStatusBar):
         self.problems.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.problems.setStyleSheet("QToolButton { padding: 1px 6px; }")
         self.problems.clicked.connect(self.problems_clicked)
-        self.run = QLabel(self, textFormat=Qt.TextFormat.PlainText)
+        self.run = ElidedLabel(self)
         self.progress = QProgressBar(self)
         self.progress.setFixedWidth(110)
         self.progress.setFixedHeight(12)
         self.progress.setTextVisible(False)
-        self.progress.setAccessibleName("Progress of the current step")
+        self.progress.setRange(0, 1000)
+        self.progress.setAccessibleName("Progress of the run")
+        self.trail = ElidedLabel(self)
+        self.trail.setContentsMargins(8, 0, 6, 0)
+        self.trail.setAccessibleName("Stages of the run")
+        self.addWidget(self.trail, 1)
         self.left = QLabel(self)
         self.device = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.memory = QLabel(self)
@@ -57,7 +62,7 @@ class StatusStrip(QStatusBar):
         self._timer = QTimer(self, interval=MEMORY_EVERY_MS)
         self._timer.timeout.connect(self._show_memory)
         self.show_problems([])
-        self.show_run("idle", None)
+        self.show_run("idle", None, None)
         self._show_memory()
 
     def tell(self, text: str) -> None:
@@ -78,24 +83,28 @@ class StatusStrip(QStatusBar):
         )
         icons.put(self.problems, icon, role)
 
-    def show_run(self, phase: str, state: RunState | None, view: RunView | None = None) -> None:
+    def show_run(
+        self,
+        phase: str,
+        state: RunState | None,
+        view: RunView | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Show the state, progress and remaining time of the run."""
         status = view.status if view is not None and view.active and phase != "idle" else phase
-        words = "Ready" if phase == "idle" else look_of(status).word
-        node = state.nodes.get(state.current or "") if state else None
-        running = status in ("running", "stopping") and node is not None
-        if status == "running" and node is not None:
-            words = f"Running {node.title}"
-        if view is not None and running and not view.own:
+        words = IDLE_WORDS.get(phase) or look_of(status).word
+        running = phase == "running" and progress is not None
+        if running and progress is not None:
+            words = progress.where
+        if view is not None and view.active and not view.own:
             words += f" of the project “{line(view.name)}”"
         self.run.setText(words)
-        self.progress.setVisible(running)
-        if running:
-            self._show_progress(node)
-        left = state.time_left_s(time.time()) if state and phase == "running" else None
-        self.left.setVisible(left is not None)
-        if left is not None:
-            self.left.setText(time_left(left))
+        self.trail.setText(progress.trail if running and progress else "")
+        self.progress.setVisible(phase in ("running", "stopping") and progress is not None)
+        self.left.setVisible(running)
+        if progress is not None:
+            self.progress.setValue(round(1000 * progress.fraction))
+            self.left.setText(f"{progress.percent} · {progress.left}")
         self._run_device = state.device if state else ""
         self._show_device()
 
@@ -110,12 +119,6 @@ class StatusStrip(QStatusBar):
         self.device.setText(device)
         tip = "" if self._run_device else self._own_tip
         self.device.setToolTip(plain_tip(tip or "The device of the run"))
-
-    def _show_progress(self, node: Any) -> None:
-        known = bool(node.total) and node.done is not None
-        self.progress.setRange(0, 1000 if known else 0)
-        if known:
-            self.progress.setValue(round(1000 * min(node.done / node.total, 1.0)))
 
     def _show_memory(self) -> None:
         now = psutil.virtual_memory()

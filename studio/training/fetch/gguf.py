@@ -20,14 +20,16 @@ from studio.model.folder_check import folder_faults, gguf_faults
 from studio.model.models import Starter, imported_folder
 from studio.system import busy_files
 from studio.system.paths import cache_dir
-from studio.training.fetch.child import python, run_child
+from studio.training.fetch.child import Message, python, run_child
 from studio.training.fetch.starter import fetch_starter
 from studio.training.saved.checkpoint import sync_file, sync_folder
 
 NOTE = "source.json"
 _STAGES = {
+    "start": "Importing PyTorch and its libraries",
+    "vocabulary": "Reading the vocabulary of the GGUF file",
     "weights": "Reading the weights of the GGUF file",
-    "tokenizer": "Reading the tokenizer",
+    "tokenizer": "Building the tokenizer",
     "save": "Writing the model",
 }
 _CHUNK = 1 << 22
@@ -102,7 +104,7 @@ def _import(
     ended = run_child(
         context,
         python("-m", "studio.training.fetch.gguf_import", str(file), str(target)),
-        on_message=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
+        on_message=_Stages(context),
     )
     if ended.code:
         raise StudioError(
@@ -125,6 +127,22 @@ def _import(
     busy_files.move_folder(target, final)
     sync_folder(final.parent)
     busy_files.tidy(staging)
+
+
+class _Stages:
+    """Reports what the import does: a phase for each stage, and its counts."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._context, self._stage = context, ""
+
+    def __call__(self, message: Message) -> None:
+        stage = str(message.get("stage", ""))
+        if stage and stage != self._stage:
+            self._stage = stage
+            self._context.phase("import", _STAGES.get(stage, "Importing"))
+        done, total = message.get("done"), message.get("total")
+        if isinstance(done, int) and isinstance(total, int):
+            self._context.progress("import", done, total, str(message.get("unit", "")))
 
 
 def _staging(final: Path) -> Path:

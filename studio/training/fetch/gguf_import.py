@@ -33,6 +33,12 @@ def tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
+def _tell_count(done: int, total: int, unit: str) -> None:
+    """Report what was read: the vocabulary is read first, when the weights are asked for."""
+    stage = "vocabulary" if unit == "entries" else "weights"
+    tell(stage=stage, done=done, total=total, unit=unit)
+
+
 def choose_pad_token(tokenizer: Any) -> str | None:
     """A pad token other than the end token, or ``None`` if the vocabulary has none."""
     vocabulary = tokenizer.get_vocab()
@@ -74,21 +80,25 @@ def mend_model(model: Any, tokenizer: Any, name: str) -> None:
 
 def import_gguf(file: Path, folder: Path) -> None:
     """Write the model and its tokenizer into ``folder`` in bfloat16."""
+    tell(stage="start")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    from studio.training.fetch.gguf_reading import reading
+
     logging.disable_progress_bar()
     torch.set_num_threads(max(1, min(4, torch.get_num_threads())))
     options = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
-    tell(stage="weights")
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        str(file.parent), dtype=torch.float32, output_loading_info=True, **options
-    )
-    for fault in tensor_faults(loaded["missing_keys"], (), {}, str(file)):
-        raise ValueError(fault.sentence)  # transformers has filled them with random numbers
-    tell(stage="tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
+    with reading(_tell_count):
+        tell(stage="weights")
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            str(file.parent), dtype=torch.float32, output_loading_info=True, **options
+        )
+        for fault in tensor_faults(loaded["missing_keys"], (), {}, str(file)):
+            raise ValueError(fault.sentence)  # transformers has filled them with random numbers
+        tell(stage="tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
     mend_tokenizer(tokenizer, getattr(model.config, "max_position_embeddings", None))
     mend_model(model, tokenizer, file.stem)
     tell(stage="save")

@@ -276,6 +276,7 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
     """Every event with every kind of value in every field: the state can be read and shown."""
     from studio.cli.report import Reporter, evaluation_table, progress_line
     from studio.events import EVENTS
+    from studio.runs.progress import progress_of
 
     for value in VALUES:
         state = RunState()
@@ -286,8 +287,11 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
             assert found is not None
             state.apply(found)
             reporter.tell(found)
-        for node in state.nodes.values():
-            assert progress_line(node, state.time_left_s(time.time()))
+        state.status, state.current = "running", "a"
+        progress = progress_of(state, time.time())
+        assert progress is not None
+        assert progress.trail
+        assert progress_line(progress, state.node("a"))
         for evaluation in state.evaluations.values():
             assert evaluation_table(evaluation)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from studio.events import EVENTS, Event
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
+from studio.runs.progress import progress_of
 from studio.runs.series import MEMORY_FIELDS
 from studio.runs.state import RunState
 from tests.run_state import read_state
@@ -32,9 +33,14 @@ def state_of(*events: Event) -> RunState:
     return state
 
 
+def left_s(state: RunState, now: float) -> float | None:
+    progress = progress_of(state, now)
+    return progress.left_s if progress else None
+
+
 def test_before_anything() -> None:
     state = RunState()
-    assert (state.status, state.nodes, state.time_left_s(0.0)) == ("preparing", {}, None)
+    assert (state.status, state.nodes, left_s(state, 0.0)) == ("preparing", {}, None)
 
 
 def test_nodes_with_the_same_title_are_told_apart() -> None:
@@ -66,11 +72,9 @@ def test_an_evaluation_in_a_training_keeps_the_time_that_is_left() -> None:
     ]
     measured = [*began, at(13, "Progress", "train", phase="evaluate", done=5, total=10, eta_s=2.0)]
     for events in (began, measured, [*measured, at(14, "Phase", "train", phase="train")]):
-        assert state_of(*events).time_left_s(14) == 598
+        assert left_s(state_of(*events), 14) == 598
     last = state_of(*measured, at(15, "Phase", "train", phase="verify"))
-    assert last.time_left_s(15) is None
-    alone = [*began[:2], at(11, "Progress", "train", phase="evaluate", done=5, total=10, eta_s=2.0)]
-    assert state_of(*alone).time_left_s(11) == 2
+    assert left_s(last, 15) is None
 
 
 def test_a_run_from_start_to_end() -> None:
@@ -101,7 +105,7 @@ def test_a_run_from_start_to_end() -> None:
     assert math.isnan(series.learning_rate[1])
     assert (list(series.eval_step), list(series.eval_loss)) == ([2], [1.2])
     assert [list(c) for c in series.memory["ram_process_gib"]] == [[12], [1.5]]
-    assert state.time_left_s(15) == 4.0
+    assert left_s(state, 15) == 4.0
     assert [n.sentence for n in state.notices] == ["Slow."]
     for event in (
         at(19, "ArtifactSaved", "train", kind="adapter", path="/a", cached=False),
@@ -115,7 +119,7 @@ def test_a_run_from_start_to_end() -> None:
     assert [a["kind"] for a in state.artifacts] == ["adapter"]
     assert state.evaluations
     assert state.evaluations["export"]["rows"] == 9
-    assert state.time_left_s(22) is None
+    assert left_s(state, 22) is None
 
 
 def metrics(*steps: int) -> list[Event]:

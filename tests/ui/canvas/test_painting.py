@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QApplication
 from benchmarks.canvas import chains
 from studio.errors import Problem
 from studio.graph.graph import Graph
+from studio.runs.progress import Progress
 from studio.runs.status import NODE_LOOKS, NodeView
 from tests.timing import cpu_limit
 from tests.ui.canvas.hands import port, starter
@@ -41,14 +42,12 @@ def run(**nodes):
     return {name: NodeView(state.state, state) for name, state in nodes.items()}
 
 
-TRAINING = {
-    "phase": "training",
-    "done": 135,
-    "total": 300,
-    "unit": "steps",
-    "eta_s": 83,
-    "last_loss": 0.53,
-}
+TRAINING = {"phase": "train", "last_loss": 0.53}
+
+
+def progress(fraction=0.45, node="train"):
+    stages = ("load", "train", "save")
+    return Progress(node, "Train", "Train 135/300", "Training", fraction, 83.0, False, stages, 1)
 
 
 def picture(view, node_id) -> QImage:
@@ -57,11 +56,9 @@ def picture(view, node_id) -> QImage:
 
 
 def test_running_node_says_phase_share_time_left_and_loss():
-    status = status_of(node_state(**TRAINING))
-    assert status.left == "Training"
-    assert status.right == "45 % · 1 min 23 s left"
-    assert status.detail == "135 of 300 steps"
-    assert status.detail_right == "loss 0.530"
+    status = status_of(node_state(**TRAINING), progress=progress())
+    assert (status.left, status.right) == ("Train 135/300", "45 %")
+    assert (status.detail, status.detail_right) == ("1 min 23 s left", "loss 0.530")
     assert status.fraction == pytest.approx(0.45)
 
 
@@ -71,7 +68,7 @@ def test_states_in_words():
     assert status_of(node_state("running", done=3, total=0)).fraction is None
     assert status_of(node_state("running", last_loss=float("nan"))).detail_right == ""
     assert status_of(node_state("something new")) is None
-    assert status_of(SimpleNamespace(state="running")).left == "Starting"
+    assert status_of(SimpleNamespace(state="running")).left == "Running"
     assert status_of(SimpleNamespace(state="waiting")).left == "Waiting"
     assert status_of(SimpleNamespace(state="waiting"), "not_run").left == "Not run"
     assert status_of(None) is None
@@ -96,7 +93,7 @@ def test_run_state_changes_the_picture(canvas, state):
 
 
 def test_progress_moves_the_bar(canvas):
-    canvas.set_run_state(run(train=node_state(done=0, total=10)))
+    canvas.set_run_state(run(train=node_state()), progress(0.0))
     accent = theme.colors().accent.rgb()
 
     def bar_px() -> int:
@@ -105,16 +102,16 @@ def test_progress_moves_the_bar(canvas):
         return sum(image.pixel(x, y) == accent for x in range(image.width()))
 
     widths = []
-    for done in (1, 5, 10):
-        canvas.set_run_state(run(train=node_state(done=done, total=10)))
+    for share in (0.1, 0.5, 1.0):
+        canvas.set_run_state(run(train=node_state()), progress(share))
         widths.append(bar_px())
     assert widths[0] < widths[1] < widths[2]
 
 
 def test_only_nodes_whose_state_changed_are_touched(canvas):
-    canvas.set_run_state(run(train=node_state(done=1, total=10), data=node_state("done")))
+    canvas.set_run_state(run(train=node_state(), data=node_state("done")), progress(0.1))
     kept = canvas.graph_scene.nodes["data"].status
-    canvas.set_run_state(run(train=node_state(done=2, total=10), data=node_state("done")))
+    canvas.set_run_state(run(train=node_state(), data=node_state("done")), progress(0.2))
     assert canvas.graph_scene.nodes["data"].status is kept
     assert canvas.graph_scene.nodes["train"].status.fraction == 0.2
 
@@ -168,7 +165,7 @@ def test_tooltips_of_ports_and_wires(canvas):
 
 def test_spoken_line_holds_title_state_and_problems(canvas):
     canvas.set_problems([Problem("Train: too hot.", "train")])
-    canvas.set_run_state(run(train=node_state(**TRAINING)))
+    canvas.set_run_state(run(train=node_state(**TRAINING)), progress())
     line = spoken(canvas.graph_scene.nodes["train"])
     assert line.startswith("Train, 1 epoch")
     assert "45 %" in line
@@ -262,7 +259,7 @@ def test_no_items_or_widgets_are_left(make_canvas, qapp):
         view.commands.delete()
         view.document.undo()
         view.document.undo()
-        view.set_run_state(run(train=node_state(**TRAINING)))
+        view.set_run_state(run(train=node_state(**TRAINING)), progress())
         view.viewport().repaint()
     assert len(view.graph_scene.items()) == 6 + 5
     assert len(QApplication.allWidgets()) == widgets

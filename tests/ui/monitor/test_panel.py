@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.cli.report import progress_line
 from studio.events import Event
+from studio.runs.progress import progress_of
 from studio.runs.state import RunState
 from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
@@ -323,16 +324,19 @@ def test_the_time_left_reads_the_same_everywhere(
     panel.show_state(state)
     bar = StatusStrip()
     qtbot.addWidget(bar)
-    bar.show_run("running", state)
-    left = "5 min 36 s"
-    assert panel.header.text_of("left") == left
-    assert bar.left.text() == f"{left} left"
-    node = status_of(state.nodes["train"])
+    progress = progress_of(state, events[-1].time)
+    assert progress is not None
+    panel.show_progress(progress)
+    bar.show_run("running", state, None, progress)
+    left = "over 5 min 36 s left"
+    assert panel.header.text_of("progress") == f"Train 120/600 · 40 % · {left}"
+    assert (bar.run.text(), bar.left.text()) == ("Train 120/600", f"40 % · {left}")
+    node = status_of(state.nodes["train"], progress=progress)
     assert node is not None
-    assert node.right.endswith(f"· {left} left")
-    assert progress_line(state.nodes["train"], state.time_left_s(time.time())).endswith(
-        f"  {left} left"
-    )
+    assert (node.left, node.right, node.detail) == ("Train 120/600", "40 %", left)
+    line = progress_line(progress, state.nodes["train"])
+    assert line.startswith("Train 120/600  [")
+    assert line.endswith(f"  {left}")
 
 
 def test_the_time_axis_is_labelled_with_durations(panel: MonitorPanel, state: RunState) -> None:
