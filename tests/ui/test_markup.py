@@ -15,6 +15,7 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.node_type import Fact
 from studio.graph.registry import load_registry
+from studio.runs.progress import progress_of
 from studio.runs.samples import SampleGrid
 from studio.runs.state import RunState
 from tests.ui.canvas import hands
@@ -56,7 +57,7 @@ def test_markup_in_names_and_answers_is_shown_as_it_is_written(qtbot: QtBot, tex
     state = RunState()
     state.apply(Event("RunStarted", 1.0, None, {"nodes": [{"id": "a"}], "device": text}))
     state.apply(Event("StepStarted", 2.0, "a", {"title": text}))
-    strip.show_run("running", state)
+    strip.show_run("running", state, None, progress_of(state, 2.0))
     strip.show_problems([Problem(text)])
     assert {strip.run.textFormat(), strip.device.textFormat()} == {GuiQt.TextFormat.PlainText}
     assert (strip.run.text(), strip.device.text()) == (f"{text}: Starting the step", text)

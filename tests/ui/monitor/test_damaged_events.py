@@ -11,7 +11,6 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from studio.events import EVENTS, Event, from_line
-from studio.runs.progress import progress_of
 from studio.runs.state import RunState
 from tests.damaged import FIELDS, VALUES
 from tests.ui.monitor import fake_run
