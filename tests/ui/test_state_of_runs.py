@@ -150,7 +150,8 @@ def test_resume_names_what_has_changed_and_asks(
     session = make_session(toys.toy_graph(steps=2000, delay_s=0.01))
     run = stop_in_the_middle(session, qtbot)
     window = session.window
-    assert window.banner.text() == "Toys was stopped. It can be resumed from its last checkpoint."
+    assert window.banner.text().startswith("Toys: Stopped in Toy after step ")
+    assert window.banner.text().endswith(". It can be resumed from its last checkpoint.")
     type_setting(session, qtbot, "toy", "delay_s", "0")
     type_setting(session, qtbot, "toy", "steps", "30")
     seen: list[str] = []
@@ -186,7 +187,7 @@ def test_resume_is_not_offered_where_nothing_was_finished(
     session = make_session(toys.toy_graph(steps=10, fail_at=4))
     run_to_its_end(session, qtbot)
     window = session.window
-    assert window.banner.text() == "Toy: it broke. Set another step."
+    assert window.banner.text().endswith(" Toy: it broke. Set another step.")
     assert not window.own["resume"].isVisible()
     resume = {a.text(): a for a in window.runs.menu_for(runs_of(session)[0]).actions()}["Resume"]
     assert not resume.isEnabled()

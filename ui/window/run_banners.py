@@ -65,6 +65,16 @@ def recovery(session: Session, graph: Graph) -> None:
     )
 
 
+def set_up(session: Session, sentence: str, train: str) -> None:
+    """A training was added around a data file: the reasons for its values are one click away."""
+    session.window.banner.offer(
+        "set-up",
+        "sparkles",
+        sentence,
+        [("Show Reasons", lambda: session.training.show_recipe(train))],
+    )
+
+
 def earlier_run(session: Session) -> None:
     """The panels show a run other than the live one."""
     live, shown = session.runs.live, session.runs.shown
