@@ -60,7 +60,7 @@ def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> Da
     request, _ = token_request(graph, registry, options.file.resolve().parent, options.node)
     if request is None:
         print(
-            "The data cannot be read yet. Values that depend on it are omitted.",
+            "The data cannot be read yet. Values that depend on it are estimated from its files, or omitted.",
             file=sys.stderr,
         )
         return None

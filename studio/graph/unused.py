@@ -54,7 +54,7 @@ def used_nodes(graph: Graph, registry: Registry) -> frozenset[str]:
 
 def unused_node(graph: Graph, node: Node, registry: Registry) -> Problem:
     """The warning for a node that is not among the ``used_nodes``."""
-    last = _end_of_chain(graph, node)
+    last = end_of_chain(graph, node)
     node_type = registry.node_type(last.type)
     types = [port.type.id for port in node_type.outputs] if node_type else []
     users = next((_USERS[t] for t in types if t in _USERS), "a node that uses it")
@@ -86,7 +86,7 @@ def _purpose(node: Node, registry: Registry) -> str:
     return node_type.purpose if node_type else ""
 
 
-def _end_of_chain(graph: Graph, node: Node) -> Node:
+def end_of_chain(graph: Graph, node: Node) -> Node:
     """The last node that a result reaches; of several the first."""
     seen = {node.id}
     last = node

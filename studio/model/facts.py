@@ -16,7 +16,8 @@ from typing import Any
 
 from studio.graph.node_type import Fact
 from studio.model.folder_files import json_or_empty, read_text, shown
-from studio.model.models import local_folder, starter_of
+from studio.model.gguf_header import BadGguf, read_gguf_header
+from studio.model.models import kind_of, local_folder, starter_of
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 from studio.system.number_text import counted
@@ -53,10 +54,27 @@ def model_facts(model: str, project_dir: Path) -> ModelFacts | None:
     starter = starter_of(model.strip())
     found = folder_facts(folder) if folder is not None else None
     if starter is None:
-        return found
+        is_file = found is None and kind_of(model.strip(), project_dir) == "gguf"
+        return gguf_facts(project_dir / Path(model.strip()).expanduser()) if is_file else found
     if found is None:
         return ModelFacts(**starter.facts, licence=starter.licence, chat_template=True)
     return ModelFacts(**{**vars(found), "licence": starter.licence})
+
+
+def gguf_facts(file: Path) -> ModelFacts | None:
+    """The facts of a GGUF file, from its header; ``None`` if it cannot be read."""
+    try:
+        header, size = read_gguf_header(file), file.stat().st_size
+    except (OSError, BadGguf):
+        return None
+    return ModelFacts(
+        architecture=header.architecture,
+        parameters=header.parameters,
+        context=header.context,
+        chat_template=header.chat_template,
+        licence=header.licence,
+        bytes_on_disk=size,
+    )
 
 
 def folder_facts(folder: Path) -> ModelFacts | None:

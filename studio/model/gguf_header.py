@@ -28,10 +28,15 @@ class BadGguf(ValueError):
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """The architecture, and the number of tensors."""
+    """The architecture, the numbers of tensors and parameters, the context (tokens), the licence, and whether there is
+    a chat template; ``None`` for what the file does not state."""
 
     architecture: str
     tensors: int
+    parameters: int = 0
+    context: int | None = None
+    licence: str | None = None
+    chat_template: bool = False
 
 
 def read_gguf_header(file: Path) -> GgufHeader:
@@ -74,19 +79,28 @@ class _Reader:
                 f"the header of {self._name} is damaged: it describes {tensors:,} tensors"
             )
         architecture, alignment = "", 32
+        context: int | None = None
+        licence: str | None = None
+        template = False
         for _ in range(values):
             key, kind = self._text(), self._numbers("I")[0]
             if key == "general.architecture" and kind == _STRING:
                 architecture = self._text()
             elif key == "general.alignment" and kind == _UINT32:
                 (alignment,) = self._numbers("I")
+            elif key.endswith(".context_length") and kind == _UINT32:
+                (context,) = self._numbers("I")
+            elif key == "general.license" and kind == _STRING:
+                licence = shown(self._text())
             else:
+                template = template or (key == "tokenizer.chat_template" and kind == _STRING)
                 self._skip(kind)
         if not architecture:
             raise BadGguf(f"{self._name} does not name the architecture of its model")
         places = [self._place() for _ in range(tensors)]
         self._verify(places, alignment)
-        return GgufHeader(architecture, tensors)
+        elements = sum(place[3] for place in places)
+        return GgufHeader(architecture, tensors, elements, context or None, licence, template)
 
     def _numbers(self, kinds: str) -> tuple[int, ...]:
         form = f"<{kinds}"
@@ -123,23 +137,23 @@ class _Reader:
         if self._stream.tell() > self._size:
             raise KeyError(kind)
 
-    def _place(self) -> tuple[str, int, int]:
-        """Name, number of elements and offset of a tensor."""
+    def _place(self) -> tuple[str, int, int, int]:
+        """Name, bytes, offset and number of elements of a tensor."""
         name, (dimensions,) = self._text(), self._numbers("I")
         if dimensions > _MOST_DIMENSIONS:
             raise KeyError(dimensions)
         shape = self._numbers(f"{dimensions}Q")
         kind, offset = self._numbers("IQ")
-        return name, _bytes(math.prod(shape), kind), offset
+        return name, _bytes(math.prod(shape), kind), offset, math.prod(shape)
 
-    def _verify(self, places: list[tuple[str, int, int]], alignment: int) -> None:
+    def _verify(self, places: list[tuple[str, int, int, int]], alignment: int) -> None:
         """Raise ``BadGguf`` if a tensor lies outside the file."""
         if not places:
             raise BadGguf(f"{self._name} contains no tensors")
         if not alignment:
             raise KeyError(alignment)
         data = -(-self._stream.tell() // alignment) * alignment
-        for name, size, offset in places:
+        for name, size, offset, _ in places:
             if data + offset + size > self._size:
                 raise BadGguf(
                     f"{self._name} is truncated: {shown(name)} ends at byte {data + offset + size:,}, and "

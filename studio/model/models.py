@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -324,17 +323,24 @@ def _imported_gguf(path: Path) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=32)
-def _hub_cache(home: str | None) -> Path:
+def _hub_cache() -> Path:
     if os.environ.get("HF_HUB_CACHE"):
         return Path(os.environ["HF_HUB_CACHE"])
-    return Path(home or "~/.cache/huggingface").expanduser() / "hub"
+    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub"
 
 
 def _cached_snapshot(model: str) -> Path | None:
-    folder = _hub_cache(os.environ.get("HF_HOME")) / ("models--" + model.replace("/", "--"))
+    folder = _hub_cache() / ("models--" + model.replace("/", "--"))
     found = sorted((folder / "snapshots").glob("*/config.json"), key=lambda p: p.stat().st_mtime)
     return found[-1].parent if found else None
+
+
+def cached_models() -> list[tuple[str, Path]]:
+    """The models in the cache of the Hub, also those downloaded in part, by name: Hub ID and newest snapshot."""
+    folders = sorted(_hub_cache().glob("models--*"))
+    names = [p.name.removeprefix("models--").replace("--", "/", 1) for p in folders if p.is_dir()]
+    found = ((name, _cached_snapshot(name)) for name in names)
+    return [(name, folder) for name, folder in found if folder is not None]
 
 
 def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedModule]:

@@ -15,11 +15,12 @@ from studio.errors import StudioError
 from studio.estimate.graph import estimate_job
 from studio.estimate.job import Facts, Job, job_of
 from studio.estimate.machine import Machine, this_machine
+from studio.estimate.rows import rows_of
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
-from studio.model.facts import model_facts
+from studio.model.facts import ModelFacts, model_facts
 from studio.preview.report import DataReport
 from studio.recipe.fit import GB, Fits, RecipeFacts
 from studio.recipe.recipe import FULL_FINE_TUNING_OPTIMIZER, Proposal, propose, rows_per_step
@@ -42,9 +43,11 @@ def recipe_facts(
     train: str | None = None,
     report: DataReport | None = None,
     facts: Facts | None = None,
+    known: ModelFacts | None = None,
 ) -> RecipeFacts:
     """The facts of a Train node, the only one or the one with the id ``train``; ``report`` is about
-    its data, ``facts`` are those of its estimate.
+    its data, ``facts`` are those of its estimate, ``known`` those of a model that is not on this machine. Without a
+    report, the rows and their lengths are estimated from the files.
 
     Raises ``StudioError`` when there is no such node.
     """
@@ -62,8 +65,8 @@ def recipe_facts(
         method=getattr(chosen, "method", "lora") if lora else FULL_FINE_TUNING,
         max_length=getattr(settings, "max_length", 512),
         batching=getattr(settings, "batching", "padded"),
-        **_of_model(_settings(base, registry), project_dir),
-        **_of_report(report),
+        **_of_model(_settings(base, registry), project_dir, known),
+        **(_of_report(report) or _of_files(job_of(graph, registry, project_dir, node), facts)),
         **_of_machine(facts.machine),
         quantizes=_quantizes(registry, chosen),
     )
@@ -117,8 +120,9 @@ def _splitting(before: list[Node], registry: Registry) -> str | None:
     return data[0].id if by_share else None
 
 
-def _of_model(base: Any, project_dir: Path) -> dict[str, Any]:
+def _of_model(base: Any, project_dir: Path, known: ModelFacts | None) -> dict[str, Any]:
     found = model_facts(base.model, project_dir) if base is not None else None
+    found = found or known if base is not None else None
     if found is None:
         return {"quantization": getattr(base, "quantization", "none")}
     return {
@@ -142,6 +146,21 @@ def _of_report(report: DataReport | None) -> dict[str, Any]:
         "longest": report.histogram.longest or None,
         "cut": report.histogram.cut,
         "cut_texts": sum(f.count for f in report.findings if f.code == "cut_text"),
+    }
+
+
+def _of_files(job: Job, facts: Facts) -> dict[str, Any]:
+    """As ``_of_report``, estimated from the first rows of the files."""
+    found, _ = rows_of(job, facts) if job.datasets and job.train is not None else (None, [])
+    if found is None:
+        return {}
+    return {
+        "rows": found.rows,
+        "source_rows": found.rows,
+        "validation_rows": found.validation,
+        "tokens": found.mean,
+        "longest": found.longest,
+        "counted": False,
     }
 
 

@@ -28,7 +28,8 @@ class RecipeFacts:
     """Facts about a training; ``None`` if unknown.
 
     ``rows`` are the training rows after long texts are split, ``source_rows`` those before.
-    ``tokens`` is the mean length of a row, ``longest`` the length of the longest row, ``cut`` the
+    ``tokens`` is the mean length of a row, ``longest`` the length of the longest row, ``counted`` whether the
+    tokenizer counted them or they are estimated from characters, ``cut`` the
     number of truncated rows, and ``cut_texts`` how many of those are plain text. ``memory_gb`` is
     the memory of the device, ``fits`` asks the estimate. ``quantizes`` is whether the method trains on a
     4-bit base.
@@ -50,6 +51,7 @@ class RecipeFacts:
     validation_rows: int | None = None
     tokens: float | None = None
     longest: int | None = None
+    counted: bool = True
     cut: int = 0
     cut_texts: int = 0
     max_length: int = 512
@@ -82,7 +84,7 @@ def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
     return float(parameters * (_QUANTIZED_BYTES if quantized else 2))
 
 
-def _fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
+def fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
     """The largest power of two of rows that fit at once; 0 if not even one fits."""
     if facts.fits is not None:
         rows = 1
@@ -106,7 +108,7 @@ def best_fit(facts: RecipeFacts) -> tuple[int, bool, bool]:
     if not already and not facts.full_fine_tuning and facts.base and facts.quantizes:
         ways += [(True, False), (True, True)]
     for quantized, checkpointing in ways:
-        rows = _fitting(facts, quantized, checkpointing)
+        rows = fitting(facts, quantized, checkpointing)
         if rows:
             return rows, quantized, checkpointing
     return 1, ways[-1][0], True

@@ -18,6 +18,7 @@ from studio.variants.lora_method import rate_text
 
 FEWEST_STEPS = 60
 MOST_EPOCHS = 10
+_SPARE_LENGTH = 1.25  # an estimated length may be too short
 SMALL_ROWS = 2000
 _LARGEST_MICRO = 16
 _CPU_MICRO = 8
@@ -82,7 +83,18 @@ def _data(facts: RecipeFacts) -> Iterator[Proposal]:
             f"{facts.cut_texts} texts are longer than {facts.max_length} tokens; split into "
             "several rows, they are trained on completely.",
         )
-    if facts.cut > facts.cut_texts and facts.longest:
+    if not facts.counted and facts.longest and facts.longest > facts.max_length:
+        wanted = 64 * math.ceil(_SPARE_LENGTH * facts.longest / 64)
+        wanted = min(facts.context or wanted, 4096, wanted)
+        if wanted > facts.max_length:
+            yield Proposal(
+                facts.train,
+                "max_length",
+                wanted,
+                f"The longest row has about {facts.longest} tokens, estimated from its characters; the truncated "
+                "part often contains the end of the answer.",
+            )
+    elif facts.cut > facts.cut_texts and facts.longest:
         limit = min(facts.context or facts.longest, 4096)
         wanted = min(limit, 64 * math.ceil(facts.longest / 64))
         if wanted > facts.max_length:

@@ -38,15 +38,15 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
     if path.is_dir():
         model = _model_in(path)
         if model is not None:
-            return DroppedNode("base_model", {"model": _model(model, document)})
+            return DroppedNode("base_model", {"model": model_written(model, document)})
         return dataset_for([path], document) if holds_data(path) else None
     suffix = path.suffix.lower()
     if is_data(path):
         return dataset_for([path], document)
     if suffix == ".gguf":
-        return DroppedNode("base_model", {"model": _model(path, document)})
+        return DroppedNode("base_model", {"model": model_written(path, document)})
     if suffix == ".safetensors" and (path.parent / "config.json").is_file():
-        return DroppedNode("base_model", {"model": _model(path.parent, document)})
+        return DroppedNode("base_model", {"model": model_written(path.parent, document)})
     return None
 
 
@@ -80,7 +80,7 @@ def _model_in(folder: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
-def _model(path: Path, document: Document) -> str:
+def model_written(path: Path, document: Document) -> str:
     """As ``_written``, but never ambiguous with a Hub ID such as ``owner/name``."""
     written = _written(path, document)
     return written if Path(written).is_absolute() else f"./{written}"
@@ -136,7 +136,7 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
     paths = local_paths(data)
     if _replace_source(view, paths, at):
         return True
-    nodes, others = sorted_out(paths, view.document)
+    nodes, others = sorted_out(_after_asking(view, paths, at), view.document)
     spot = held_at_header(at)
     ids = []
     for node in nodes:
@@ -149,6 +149,24 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
     if others:
         view.files_dropped.emit([str(path) for path in others])
     return bool(paths)
+
+
+def _after_asking(view: CanvasView, paths: list[Path], at: QPointF) -> list[Path]:
+    """Ask what data is for in a project that has data; returns the other paths."""
+    data = [p for p in paths if is_data(p)]
+    has_data = any(n.type == "dataset" for n in view.document.graph.nodes)
+    if not data or not has_data or view.ask_about_data is None or not joined(data, view.document):
+        return paths
+    view.ask_about_data(data, at)
+    return [p for p in paths if p not in data]
+
+
+def add_dataset(view: CanvasView, paths: Sequence[Path], at: QPointF) -> None:
+    """Add one Dataset node that reads these files, and show it."""
+    node = dataset_for(paths, view.document)
+    spot = held_at_header(at)
+    view.select((view.editor.add(node.type_id, (spot.x(), spot.y()), node.settings),))
+    view.data_dropped.emit(view.selected_ids()[0])
 
 
 def _replace_source(view: CanvasView, paths: list[Path], at: QPointF) -> bool:

@@ -8,7 +8,8 @@ run state). Mouse gestures are objects of their own, commands are in ``commands`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
@@ -40,10 +41,12 @@ from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
 from ui.canvas.node_paint import badge_rect
+from ui.canvas.offer_card import OfferCard
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
 from ui.style import theme
+from ui.style.widgets import plain_tip
 
 
 class CanvasView(PointerView):
@@ -80,6 +83,8 @@ class CanvasView(PointerView):
         self.commands = Commands(self)
         self.titles = TitleEdit(self)
         self.finder = Finder(self)
+        self.offers = OfferCard(self)
+        self.ask_about_data: Callable[[Sequence[Path], QPointF], object] | None = None
         self._actions = make_actions(self)
         theme.changed.connect(self._on_theme)
         self._stop_listening = _follow(document, self)
@@ -266,7 +271,7 @@ class CanvasView(PointerView):
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             point = self.camera.to_scene(QPointF(event.pos()))
             text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
-            QToolTip.showText(event.globalPos(), text, self)
+            QToolTip.showText(event.globalPos(), plain_tip(text), self)
             return True
         done = super().viewportEvent(event)
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
@@ -302,7 +307,8 @@ class CanvasView(PointerView):
         """Qt: add the node, or hand the files on."""
         if dropping.take(self, event.mimeData(), self.camera.to_scene(event.position())):
             event.acceptProposedAction()
-            self.setFocus(Qt.FocusReason.OtherFocusReason)
+            if not self.offers.has_focus():
+                self.setFocus(Qt.FocusReason.OtherFocusReason)
 
 
 def _follow(document: Document, view: CanvasView) -> Any:

@@ -37,10 +37,12 @@ class NodeForm(QWidget):
     """What the node is for, its facts and Problems, and the generated form.
 
     ``relaid``: the layout has changed. ``extent_chosen`` carries whether all settings are wanted.
+    ``model_wanted``: the base model chooser is to be opened for this node.
     """
 
     relaid = Signal()
     extent_chosen = Signal(object)
+    model_wanted = Signal(object)
 
     def __init__(
         self,
@@ -153,6 +155,7 @@ class NodeForm(QWidget):
             base_value=self._base_value,
             edit_many=self._apply_many,
             choices=self._choices,
+            choose_model=lambda: self.model_wanted.emit(self.node_id),
         )
         form = Form(
             self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all

@@ -33,11 +33,12 @@ class InspectorPanel(QWidget):
     """Shows and edits the settings of the selected node.
 
     ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id, ``extent_chosen``
-    whether all settings are shown from now on.
+    whether all settings are shown from now on, ``model_wanted`` a node whose base model is to be chosen.
     """
 
     problem_activated = Signal(object)
     node_activated = Signal(object)
+    model_wanted = Signal(object)
     extent_chosen = Signal(object)
 
     def __init__(
@@ -193,6 +194,7 @@ class InspectorPanel(QWidget):
         place = self._scroll.viewport()
         self._form = NodeForm(self._document, self._registry, node_id, folds, self._all, place)
         self._form.extent_chosen.connect(self._choose_extent)
+        self._form.model_wanted.connect(self.model_wanted)
         self._form.relaid.connect(self._scroll.relaid)
         if self._make_part is not None:
             self._form.add_part(self._make_part(node_id, type_id, self._form))

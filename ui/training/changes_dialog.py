@@ -77,8 +77,25 @@ class ChangeRow(QFrame):
         column.addWidget(reason)
 
 
+def _kept_row(words: str, reason: str, parent: QWidget) -> QFrame:
+    """A value that is set already, and its reason."""
+    row = QFrame(parent)
+    value = TextLabel(words, row)
+    value.setObjectName("kept-value")
+    font = QFont(value.font())
+    font.setWeight(QFont.Weight.DemiBold)
+    value.setFont(font)
+    column = QVBoxLayout(row)
+    column.setContentsMargins(0, 4, 0, 6)
+    column.setSpacing(2)
+    column.addWidget(value)
+    column.addWidget(MutedLabel(reason, row))
+    return row
+
+
 class ChangesDialog(QDialog):
-    """Asks which changes to apply. ``outcome`` describes the effect of the selected ones."""
+    """Asks which changes to apply. ``outcome`` describes the effect of the selected ones; ``kept`` are the values
+    that are set already, each with its reason."""
 
     def __init__(
         self,
@@ -87,9 +104,11 @@ class ChangesDialog(QDialog):
         changes: Sequence[ProposedChange],
         outcome: Callable[[Sequence[ProposedChange]], str],
         parent: QWidget | None = None,
+        kept: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle(title)
+        self._kept = tuple(kept)
         self.setObjectName("changes")
         self._outcome = outcome
         self.rows = [ChangeRow(change, self) for change in changes]
@@ -133,6 +152,12 @@ class ChangesDialog(QDialog):
         column.setSpacing(2)
         for row in self.rows:
             column.addWidget(row)
+        if self._kept:
+            title = TextLabel("Already set:", self)
+            title.setContentsMargins(0, 10 if self.rows else 0, 0, 0)
+            column.addWidget(title)
+        for words, reason in self._kept:
+            column.addWidget(_kept_row(words, reason, self))
         column.addStretch(1)
         scroll = scrolling(inside, self)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)

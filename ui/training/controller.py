@@ -6,7 +6,7 @@ It links estimates, probe, “Make it fit” and recipe to the document. The pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Slot
@@ -21,6 +21,8 @@ from studio.estimate.words import gib, headline, short, span
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.graph.wires import title_of
+from studio.model.facts import ModelFacts
 from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
@@ -29,8 +31,9 @@ from studio.runs.token_request import token_request
 from ui.canvas.view import CanvasView
 from ui.inspector.editors.schedule import SchedulePicture
 from ui.inspector.panel import InspectorPanel
+from ui.inspector.row import words_for
 from ui.runs.controller import RunController
-from ui.training.changes import applied, change_of
+from ui.training.changes import applied, change_of, spec_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
 from ui.training.estimates import EstimateWatch
@@ -59,6 +62,8 @@ class TrainingController(QObject):
         self._probed_node, self._probe_words = "", ""  # a node, and the status of its probe
         self._task: Task | None = None
         self.dialog: ChangesDialog | None = None
+        self.known: dict[str, ModelFacts] = {}
+        """Facts of models that are not on this machine yet, as the Hub stated them."""
         self.watch = EstimateWatch(document, registry, runs, self._idle, self)
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
@@ -196,11 +201,19 @@ class TrainingController(QObject):
 
     @Slot()
     def recipe(self) -> None:
-        """Show the recommended values, and apply the selected ones."""
-        document, registry, node = self._document, self._registry, self._node
+        """Show the recommended values for the shown node."""
+        self.show_recipe(self._node)
+
+    def show_recipe(self, node: str) -> None:
+        """Show the recommended values for a Train node, and apply the selected ones."""
+        document, registry = self._document, self._registry
+        if not document.graph.has(node):
+            return
         graph, folder, facts = document.graph, document.project_dir, self.watch.facts()
+        known = dict(self.known)
         self._task = run_task(
-            lambda: (graph, *_recipe(graph, registry, folder, node, facts)), self._offer_recipe
+            lambda: (graph, *_recipe(graph, registry, folder, node, facts, known)),
+            self._offer_recipe,
         )
 
     def _offer_recipe(self, found: tuple[Graph, list[Proposal], bool, str]) -> None:
@@ -215,14 +228,24 @@ class TrainingController(QObject):
         )
         if not with_data:
             sentence += (
-                " After a data report has been created (Report tab), the recipe also takes "
-                "the rows into account."
+                " The number and length of the rows are estimated from the files; a data report (Report tab) counts "
+                "them."
             )
         if unfitting:
             sentence = f"{unfitting} {sentence}"
-        count = len(proposals) - len(changes)
-        kept = f"{count} settings already match." if count != 1 else "1 setting already matches."
-        self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
+        changed = {(c.node, c.field) for c in changes}
+        kept_values = [
+            (self._field_words(p), p.reason) for p in proposals if (p.node, p.field) not in changed
+        ]
+        self._offer("Recipe", sentence, changes, lambda chosen: "", graph, kept_values)
+
+    def _field_words(self, proposal: Proposal) -> str:
+        """``Train, Epochs: 3``."""
+        node = self._document.graph.node(proposal.node)
+        spec = spec_of(node, proposal.field, self._registry)
+        label = spec.meta.label if spec is not None else proposal.field
+        value = words_for(spec, proposal.value) if spec is not None else str(proposal.value)
+        return f"{title_of(node, self._registry)}, {label}: {value}"
 
     def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
         graph, registry = self._document.graph, self._registry
@@ -236,8 +259,11 @@ class TrainingController(QObject):
         changes: Sequence[ProposedChange],
         outcome: Callable[[Sequence[ProposedChange]], str],
         graph: Graph,
+        kept_values: Sequence[tuple[str, str]] = (),
     ) -> None:
-        dialog = ChangesDialog(title, sentence, changes, outcome, self._inspector.window())
+        dialog = ChangesDialog(
+            title, sentence, changes, outcome, self._inspector.window(), kept_values
+        )
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)
@@ -280,12 +306,20 @@ def _saved(proposal: fit.Proposal) -> str:
 
 
 def _recipe(
-    graph: Graph, registry: Registry, folder: Path, node: str, facts: Facts
+    graph: Graph,
+    registry: Registry,
+    folder: Path,
+    node: str,
+    facts: Facts,
+    known: Mapping[str, ModelFacts],
 ) -> tuple[list[Proposal], bool, str]:
     """The recipe's proposals, whether a data report was available, and a sentence if the training does
     not fit."""
     request, _ = token_request(graph, registry, folder, node)
     report = kept(request.key) if request is not None else None
-    proposals = propose(recipe_facts(graph, registry, folder, node, report, facts))
+    bases = (n for n in graph.nodes if n.type == "base_model" and n.id in graph.upstream(node))
+    models = (str(n.settings.get("model", "")) for n in bases)
+    model = next((known[name] for name in models if name in known), None)
+    proposals = propose(recipe_facts(graph, registry, folder, node, report, facts, model))
     unfitting = verdict(graph, registry, folder, node, proposals, facts)
     return proposals, report is not None, unfitting

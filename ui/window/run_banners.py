@@ -46,7 +46,7 @@ def resumable(session: Session, run: RunFolder) -> None:
         f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
-            ("Show Curves", lambda: session.runs.show_run(run)),
+            ("Show Curves", lambda: session.open_run(run)),
         ],
     )
 
@@ -62,6 +62,16 @@ def recovery(session: Session, graph: Graph) -> None:
             ("Discard", session.project.discard_recovery),
         ],
         must_answer=True,
+    )
+
+
+def set_up(session: Session, sentence: str, train: str) -> None:
+    """A training was added around a data file: the reasons for its values are one click away."""
+    session.window.banner.offer(
+        "set-up",
+        "sparkles",
+        sentence,
+        [("Show Reasons", lambda: session.training.show_recipe(train))],
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Slot
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from studio.errors import StudioError
 from studio.estimate.machine import wanted_in
@@ -20,18 +20,21 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
+from studio.recipe.base_models import Candidate
 from studio.runs.compare import Comparison
 from studio.runs.folder import RunFolder
 from studio.runs.status import look_of
 from studio.system import device, torch_report
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
+from ui.inspector.tabs import SETTINGS
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
+from ui.training.new_training import NewTraining
 from ui.window import actions, help_windows, resuming, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
@@ -69,9 +72,11 @@ class Session(QObject):
         self.training = TrainingController(
             document, registry, self.runs, window.canvas, window.inspector, self
         )
+        self.new_training = NewTraining(document, registry, self.runs, window.canvas, self)
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
@@ -117,6 +122,11 @@ class Session(QObject):
         window.canvas.node_activated.connect(self._node_activated)
         window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.put_under_header(self._under_header)
+        window.inspector.model_wanted.connect(self.new_training.choose_base)
+        self.new_training.chosen.connect(self._base_chosen)
+        self.new_training.message.connect(window.status.tell)
+        self.new_training.set_up.connect(self._training_set_up)
         window.inspector.show_all(self.store.all_settings())
         window.inspector.extent_chosen.connect(self.store.set_all_settings)
         window.inspector.use_tabs(self.tabs)
@@ -131,7 +141,8 @@ class Session(QObject):
         window.inspector.node_activated.connect(self._node_activated)
         window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
         window.status.problems_clicked.connect(self.guide.go_to_next)
-        window.runs.open_wanted.connect(runs.show_run)
+        window.runs.open_wanted.connect(self.open_run)
+        window.docks["monitor"].toggleViewAction().triggered.connect(self.store.set_panel)
         window.runs.resume_wanted.connect(runs.resume)
         window.runs.deleted.connect(runs.forget)
         window.samples.sample_wanted.connect(runs.sample)
@@ -150,6 +161,11 @@ class Session(QObject):
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
+
+    def fold_panel(self) -> None:
+        """Before the window is shown: without a run there is nothing to see below the canvas. The user's choice
+        counts more."""
+        self.window.docks["monitor"].setVisible(self.store.panel() == "open")
 
     @Slot()
     def _after_first_paint(self) -> None:
@@ -193,6 +209,8 @@ class Session(QObject):
     # ------------------------------------------------------------ document
 
     def _document_changed(self) -> None:
+        if self.window.banner.key == "set-up" and not self.document.graph.has(self._set_up):
+            self.window.banner.dismiss("set-up")  # the training was undone or deleted
         self.window.setWindowModified(self.document.dirty)
         self.window.own["save"].setEnabled(self.document.dirty or self.document.path is None)
 
@@ -211,6 +229,8 @@ class Session(QObject):
         self._project_saved()
         self.runs.project_opened()
         self.window.banner.dismiss("recovery")
+        self.window.banner.dismiss("set-up")
+        self.window.canvas.offers.dismiss()
         if self.window.monitor is not None:
             self.window.canvas.fit_all()
             self.problems.check()
@@ -235,6 +255,24 @@ class Session(QObject):
     def _data_dropped(self, node: str) -> None:
         self._node_activated(node)
         self.window.inspector.show_tab(node, ROWS)
+
+    def _under_header(self, node: str, kind: str, parent: QWidget) -> QWidget | None:
+        """What is added to the form of a node: estimates, or the offer to train."""
+        for part in (self.training.strip_for, self.new_training.strip_for):
+            if (made := part(node, kind, parent)) is not None:
+                return made
+        return None
+
+    @Slot(object, object)
+    def _training_set_up(self, sentence: str, train: str) -> None:
+        self._set_up = train
+        self.window.inspector.show_tab(train, SETTINGS)
+        run_banners.set_up(self, sentence, train)
+
+    @Slot(object)
+    def _base_chosen(self, candidate: Candidate) -> None:
+        if not candidate.on_disk:
+            self.training.known[candidate.model] = candidate.facts
 
     @Slot(object)
     def _widen(self, wide: bool) -> None:
@@ -268,7 +306,13 @@ class Session(QObject):
         run_banners.started(self, follower)
         self.window.runs.refresh()
         if self.window.tabs.currentIndex() != LOG:
-            self.window.show_tab(CURVES)
+            self.window.tabs.setCurrentIndex(CURVES)
+
+    @Slot(object)
+    def open_run(self, folder: RunFolder) -> None:
+        """The user selects a run: its curves are what they want to see."""
+        self.window.open_panel()
+        self.runs.show_run(folder)
 
     @Slot(object, object)
     def _ask_how_to_resume(self, folder: RunFolder, found: Comparison) -> None:
@@ -280,6 +324,8 @@ class Session(QObject):
 
     @Slot()
     def _shown_changed(self) -> None:
+        if self.runs.shown is not None and self.store.panel() != "closed":
+            self.window.open_panel()
         run_banners.earlier_run(self)
 
     @Slot(object)
@@ -369,6 +415,7 @@ class Session(QObject):
             torch_report.end()
         self.data.close()
         self.training.close()
+        self.new_training.close()
         self.project.close()
         self.runs.close()
         self.notifier.close()

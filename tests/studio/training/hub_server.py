@@ -14,6 +14,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -34,7 +35,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
+        if path == "/api/models":
+            words = parse_qs(query).get("search", [""])[0]
+            found = [self._info()] if words.lower() in self.repo.lower() else []
+            return self._send(json.dumps(found).encode(), "application/json", body)
         if path.startswith(f"{self._api()}/tree/"):
             return self._send(json.dumps(self._tree()).encode(), "application/json", body)
         if path.startswith(self._api()):
@@ -57,7 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
             "private": False,
             "gated": False,
             "disabled": False,
-            "tags": [],
+            "tags": ["license:apache-2.0"],
+            "safetensors": {"parameters": {"F32": 27_000}, "total": 27_000},
+            "config": {
+                "architectures": ["LlamaForCausalLM"],
+                "tokenizer_config": {"chat_template": "{{ messages }}"},
+            },
             "downloads": 0,
             "likes": 0,
             "siblings": siblings,

@@ -32,7 +32,7 @@ class FieldContext:
     relative to it. ``value`` gives another setting of the same node, ``base_value`` one of the node
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
-    ``names`` can be.
+    ``names`` can be. ``choose_model`` opens the base model chooser for this node.
     """
 
     registry: Registry
@@ -43,6 +43,7 @@ class FieldContext:
     base_value: Callable[[str], object] = lambda name: None
     edit_many: Callable[[Mapping[str, Any], str], None] | None = None
     choices: Callable[[str], Sequence[str]] = lambda path: ()
+    choose_model: Callable[[], None] | None = None
 
 
 class Editor(QWidget):

@@ -5,10 +5,11 @@ It only stores a name; the node's check reports whether the model exists.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QSettings
+from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QLineEdit, QMenu, QToolButton, QWidget
 
@@ -18,7 +19,7 @@ from studio.system.paths import config_dir
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.paths import dropped_path, relative_to_project, start_folder
-from ui.style.widgets import IconButton
+from ui.style.widgets import IconButton, plain_tip
 
 _RECENT_LIMIT = 6
 
@@ -43,6 +44,8 @@ class ModelEditor(Editor):
         self._line.textEdited.connect(self.edited.emit)
         self._combo.textActivated.connect(self._chosen)
         self.adopt(self._combo)
+        if context.choose_model is not None:
+            self.row.addWidget(self._choose_button(context.choose_model))
         self.row.addWidget(self._browse_button())
         self._fill()
         self.setAcceptDrops(True)
@@ -57,7 +60,7 @@ class ModelEditor(Editor):
         position = self._line.cursorPosition()
         self._line.setText(text)
         self._line.setCursorPosition(position if self._combo.hasFocus() else 0)
-        self._combo.setToolTip(text)
+        self._combo.setToolTip(plain_tip(text))
 
     def take(self, chosen: Path) -> None:
         """Use a folder or file that was chosen or dropped, and remember it."""
@@ -90,6 +93,13 @@ class ModelEditor(Editor):
         if path is not None:
             event.acceptProposedAction()
             self.take(path)
+
+    def _choose_button(self, choose: Callable[[], None]) -> QToolButton:
+        button = IconButton("search", "Choose a base model", self)
+        button.setObjectName(f"choose:{self.path}")
+        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        button.clicked.connect(choose)
+        return button
 
     def _browse_button(self) -> QToolButton:
         button = IconButton("folder-open", "Select a model on this computer", self)
