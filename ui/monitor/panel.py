@@ -140,6 +140,7 @@ class MonitorPanel(QWidget):
         self.header.use_view(None)
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
+        self._due = []  # plots that wait for the points of another run
         for plot in self.plots:
             plot.clear()
         self._marks = NO_MARKS

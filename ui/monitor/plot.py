@@ -30,6 +30,7 @@ from ui.monitor.legend import Entry, LegendRow
 from ui.monitor.marks import NO_MARKS, Marks
 from ui.style import theme
 from ui.style.touchpad import MIN_PINCH, ScrollDevice
+from ui.style.widgets import plain_tip
 
 STAR_PX = 16
 OVER_CURVES = 20
@@ -356,7 +357,7 @@ class LivePlot(QWidget):
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Qt: hide the crosshair when the mouse leaves; a double click resets the view."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            QToolTip.showText(event.globalPos(), self._tip, self.view)
+            QToolTip.showText(event.globalPos(), plain_tip(self._tip), self.view)
             return True
         if event.type() == QEvent.Type.Leave:
             self.show_cross(None)
