@@ -73,7 +73,7 @@ def plots() -> None:
     import numpy as np
     from PySide6.QtWidgets import QApplication
 
-    from studio.runs.series import Series
+    from studio.runs.series import Series, column
     from studio.runs.state import RunState
     from ui.monitor.panel import MonitorPanel
     from ui.style import theme
@@ -83,9 +83,8 @@ def plots() -> None:
     rng = np.random.default_rng(0)
     losses = (2 * np.exp(-np.arange(POINTS) / POINTS * 5) + rng.normal(0, 0.1, POINTS)).tolist()
     steps = [float(i) for i in range(POINTS)]
-    series = Series(
-        steps, list(steps), losses, list(losses), list(losses), list(losses), steps=POINTS
-    )
+    columns = [column(values) for values in (steps, steps, losses, losses, losses, losses)]
+    series = Series(*columns, steps=POINTS)
     state = RunState(status="running", name="Long", started=0.0, metrics={"train": series})
     panel = MonitorPanel()
     panel.resize(1280, 420)

@@ -96,6 +96,7 @@ def open_session(app: QApplication, project: Path | None = None) -> Session:
     session = Session(window, document, registry, preferences, store)
     window.place(app.primaryScreen().availableGeometry())
     store.restore_layout(window)
+    session.fold_panel()
     notices = [loaded.notice, *registry.failures, _open_first(session, project)]
     for notice in filter(None, notices):
         session.note(notice)

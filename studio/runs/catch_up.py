@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import operator
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -20,7 +19,7 @@ import orjson
 
 from studio.events import LARGEST, LATEST, Event, from_line
 from studio.runs.follow import EventReader, no_collection
-from studio.runs.series import MEMORY_FIELDS, TRAIN_FIELDS, Series
+from studio.runs.series import MEMORY_FIELDS, TRAIN_FIELDS, Series, column
 from studio.runs.state import RunState
 from studio.runs.story import Story
 
@@ -102,7 +101,7 @@ def _apply_readings(state: RunState, readings: list[Reading]) -> bool:
     known = state.metrics.get(node)
     steps = columns.get("step", [])
     if metrics:
-        before = known.step[-1:] if known else []
+        before = list(known.step[-1:]) if known else []
         if not columns.keys() >= _TRAINED or not _rises(before + steps):
             return False
     series = known or state.metrics.setdefault(node, Series())
@@ -114,7 +113,7 @@ def _apply_readings(state: RunState, readings: list[Reading]) -> bool:
         if given:
             times, values = [r["time"] for r in given], [float(r[name]) for r in given]
             for memory in (state.memory, series.memory):
-                kept = memory.setdefault(name, (array("d"), array("d")))
+                kept = memory.setdefault(name, (column(), column()))
                 kept[0].extend(times)
                 kept[1].extend(values)
     if metrics:

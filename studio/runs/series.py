@@ -1,7 +1,7 @@
-"""Series of one node's metrics over a run: plain lists that only grow, except after a resume.
+"""Series of one node's metrics over a run: arrays of doubles that only grow, except after a resume.
 
-Lists of one kind have equal lengths; a metric that a step did not report is NaN. Times are Unix
-seconds. Plots convert the lists to arrays as they need them.
+Arrays of one kind have equal lengths; a metric that a step did not report is NaN. Times are Unix
+seconds. NumPy copies such an array at once, where a list of a million floats would take a noticeable time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,24 +22,30 @@ MEMORY_FIELDS = (
 )
 TRAIN_FIELDS = ("step", "time", "loss", "learning_rate", "grad_norm", "tokens_per_s", "epoch")
 _EVAL = ("eval_step", "eval_time", "eval_loss")
-Memory: TypeAlias = "dict[str, tuple[array[float], array[float]]]"
-"""Reading -> times and values (GiB); arrays of doubles, since there is a reading every second."""
+Column: TypeAlias = "array[float]"
+Memory: TypeAlias = dict[str, tuple[Column, Column]]
+"""Reading -> times and values (GiB)."""
+
+
+def column(values: Iterable[float] = ()) -> Column:
+    """The values as an array of doubles."""
+    return array("d", values)
 
 
 @dataclass
 class Series:
     """Metrics by optimizer step; ``steps`` is the total number of steps, 0 if unknown."""
 
-    step: list[float] = field(default_factory=list)
-    time: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    grad_norm: list[float] = field(default_factory=list)
-    tokens_per_s: list[float] = field(default_factory=list)
-    epoch: list[float] = field(default_factory=list)
-    eval_step: list[float] = field(default_factory=list)
-    eval_time: list[float] = field(default_factory=list)
-    eval_loss: list[float] = field(default_factory=list)
+    step: Column = field(default_factory=column)
+    time: Column = field(default_factory=column)
+    loss: Column = field(default_factory=column)
+    learning_rate: Column = field(default_factory=column)
+    grad_norm: Column = field(default_factory=column)
+    tokens_per_s: Column = field(default_factory=column)
+    epoch: Column = field(default_factory=column)
+    eval_step: Column = field(default_factory=column)
+    eval_time: Column = field(default_factory=column)
+    eval_loss: Column = field(default_factory=column)
     memory: Memory = field(default_factory=dict)
     steps: int = 0
 
@@ -83,8 +89,8 @@ class Series:
 
     def shift(self, seconds: float) -> None:
         """Shift all times, so that a pause of the run leaves no gap in the plots."""
-        self.time = [t + seconds for t in self.time]
-        self.eval_time = [t + seconds for t in self.eval_time]
+        self.time = column(t + seconds for t in self.time)
+        self.eval_time = column(t + seconds for t in self.eval_time)
         shift_memory(self.memory, seconds)
 
 
@@ -98,7 +104,7 @@ def add_memory(memories: Sequence[Memory], when: float, data: Mapping[str, Any])
         for memory in memories:
             series = memory.get(name)
             if series is None:
-                series = memory[name] = (array("d"), array("d"))
+                series = memory[name] = (column(), column())
             series[0].append(when)
             series[1].append(reading)
 
@@ -106,7 +112,7 @@ def add_memory(memories: Sequence[Memory], when: float, data: Mapping[str, Any])
 def shift_memory(memory: Memory, seconds: float) -> None:
     """Shift the times of the memory readings."""
     for name, (times, values) in memory.items():
-        memory[name] = (array("d", [t + seconds for t in times]), values)
+        memory[name] = (column(t + seconds for t in times), values)
 
 
 def number(value: Any) -> float:

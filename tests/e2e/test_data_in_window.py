@@ -6,19 +6,19 @@ The data host and the run host are real processes; only the model is tiny.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QPushButton, QWidget
+from PySide6.QtWidgets import QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import list_runs
 from tests.e2e.studio_cli import write_project, write_rows
-from tests.e2e.window import LEFT, press, windows
+from tests.e2e.window import LEFT, Open, press
 from tests.tiny import make_tiny_model
 from ui.data.tabs import REPORT, ROWS, TOKENS
 from ui.window.session import Session
@@ -27,19 +27,15 @@ MAX_LENGTH = 96
 
 
 @pytest.fixture
-def session(
-    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Session]:
+def session(open_window: Open, tmp_path: Path) -> Session:
     """The program's window on a project with a tiny model and clean rows."""
-    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
     make_tiny_model(tmp_path / "model")
     rows = write_rows(tmp_path / "clean.jsonl", 8)
     train = {"max_steps": 2, "max_length": MAX_LENGTH, "eval_steps": 2}
     project = write_project(tmp_path / "talk.studio", "model", rows, train=train)
-    with windows(qtbot, qapp) as open_window:
-        made = open_window(project)
-        made.window.canvas.fit_all()
-        yield made
+    made = open_window(project)
+    made.window.canvas.fit_all()
+    return made
 
 
 def dirty_file(folder: Path) -> Path:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from studio.data import full_check
 from studio.errors import Problem
 from studio.graph.edits import set_setting
 from studio.runs.folder import list_runs
-from tests.e2e.window import Open, press, windows
+from tests.e2e.window import Open, press
 from ui.window.session import Session
 
 
 @pytest.fixture
-def opened(
-    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Open]:
-    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
+def opened(open_window: Open) -> Open:
     full_check._results.clear()
-    with windows(qtbot, qapp) as open_window:
-        yield open_window
+    return open_window
 
 
 def project(folder: Path, name: str = "rows.jsonl") -> Path:

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QComboBox, QWidget
+from PySide6.QtWidgets import QComboBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import set_setting
 from tests.e2e.studio_cli import write_project, write_rows
-from tests.e2e.window import LEFT, click_node, press, type_setting, windows
+from tests.e2e.window import LEFT, Open, click_node, press, type_setting
 from tests.tiny import make_tiny_model
 from ui.training.estimate_strip import EstimateStrip
 from ui.window.main_window import CURVES, INSIGHT, SAMPLES
@@ -26,13 +26,9 @@ from ui.window.session import Session
 
 
 @pytest.fixture
-def session(
-    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Session]:
+def session(open_window: Open, tmp_path: Path) -> Session:
     """The program's window on a project that only trains: far too fast, so that it learns by heart."""
-    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
-    with windows(qtbot, qapp) as open_window:
-        yield open_window(training(tmp_path))
+    return open_window(training(tmp_path))
 
 
 def training(folder: Path) -> Path:

@@ -4,19 +4,18 @@ and after it the window and the terminal say that nothing is trained, and what t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QListWidget
+from PySide6.QtWidgets import QLabel, QListWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import retitle
 from tests.e2e.studio_cli import studio, write_rows
-from tests.e2e.window import LEFT, click_node, press, windows
+from tests.e2e.window import LEFT, Open, click_node, press
 from ui.window.session import Session
 
 BEFORE = "This project has no Train node: a run only prepares “My data” and trains nothing."
@@ -30,15 +29,11 @@ CONNECT = "Connect it to a Train or Evaluate node, or delete it."
 
 
 @pytest.fixture
-def session(
-    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Session]:
+def session(open_window: Open) -> Session:
     """The program's window on an empty project."""
-    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
-    with windows(qtbot, qapp) as open_window:
-        made = open_window(None)
-        made.project.new()
-        yield made
+    made = open_window(None)
+    made.project.new()
+    return made
 
 
 def drop(session: Session, path: Path) -> str:

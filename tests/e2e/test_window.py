@@ -12,26 +12,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from PySide6.QtWidgets import QApplication, QTreeWidget
+from PySide6.QtWidgets import QTreeWidget
 from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import RunFolder, list_runs
 from tests.e2e.studio_cli import ROOT, write_project, write_rows
-from tests.e2e.window import Open, press, type_setting, windows
+from tests.e2e.window import Open, press, type_setting
 from tests.timing import wait_until
 from tests.tiny import make_tiny_model
 from ui.window.session import Session
-
-
-@pytest.fixture
-def open_window(qtbot: QtBot, qapp: QApplication) -> Iterator[Open]:
-    """Opens the program's own window on a project; closes it at the end."""
-    with windows(qtbot, qapp) as opened:
-        yield opened
 
 
 def points(session: Session, plot: str, curve: str) -> int:
@@ -44,7 +35,6 @@ def test_the_main_job(open_window: Open, qtbot: QtBot, tmp_path: Path, monkeypat
     monkeypatch.setenv(
         "LORA_STUDIO_CACHE", os.environ.get("LORA_STUDIO_CACHE", str(tmp_path / "c"))
     )
-    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
     session = open_window(ROOT / "assets" / "starter.studio")
     type_setting(session, qtbot, "lora", "r", "8")
     for field, text in {

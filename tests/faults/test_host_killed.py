@@ -45,7 +45,7 @@ def test_a_killed_host_is_interrupted_and_resumes(tmp_path: Path) -> None:
     assert calls(tmp_path) == ["source", "train", "train", "block", "export"]
     (resumed,) = [e for e in again if e.name == "TrainResumed"]
     assert resumed.get("step") >= 10
-    assert read_state(run).metrics["train"].step == list(range(1, 61))
+    assert list(read_state(run).metrics["train"].step) == list(range(1, 61))
     assert [e.get("resumed") for e in events_of(run) if e.name == "RunStarted"] == [False, True]
     assert finished(run) == ["completed"]
 

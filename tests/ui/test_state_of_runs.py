@@ -13,11 +13,15 @@ from pytestqt.qtbot import QtBot
 
 from studio.graph.graph import Graph, Node
 from studio.graph.project import save_project
+from studio.graph.registry import Registry
 from studio.runs.folder import RunFolder
-from tests.e2e.window import click_node, type_setting
+from studio.runs.plan import Plan, Step
+from studio.runs.state import RunState
+from tests.e2e.window import click_node, type_setting, windows
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, runs_of
 from ui.canvas.tips import node_tip, spoken
+from ui.window.main_window import LEAST_PANEL_PX
 from ui.window.session import Session
 
 LEFT = Qt.MouseButton.LeftButton
@@ -211,3 +215,97 @@ def test_a_failed_run_with_a_finished_step_is_resumed_without_a_promise(
     text = again.window.banner.text()
     assert text.startswith("The last run of this project failed (")
     assert text.endswith("It can be resumed: finished steps are reused.")
+
+
+def test_nothing_of_an_earlier_run_stays_in_the_plots(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    """Curves, axes, legends and marks; in their place there is a sentence."""
+    session = make_session(toys.toy_graph(steps=40, delay_s=0.0, recover_at=3))
+    run_to_its_end(session, qtbot)
+    monitor = session.window.monitor
+    assert monitor is not None
+    loss = monitor.loss
+    qtbot.waitUntil(lambda: len(loss.points("loss")[0]) == 40)
+    assert loss.placeholder() == ""
+    assert loss.marks.tips
+    assert "0.05" in loss.legend.text()
+    folder = runs_of(session)[0]
+    monitor.show_state(RunState())  # as for a run that was just started
+    assert all(plot.placeholder() == "No values yet." for plot in monitor.plots if plot.isVisible())
+    assert not any(len(loss.points(curve.key)[0]) for curve in loss.spec.curves)
+    assert "0.05" not in loss.legend.text()
+    assert loss.marks.tips == ()
+    monitor.show_state(None)
+    assert not loss.isVisible()
+    session.runs.show_run(folder)
+    qtbot.waitUntil(lambda: len(loss.points("loss")[0]) == 40)
+    session.window.runs.deleted.emit(folder)
+    assert session.runs.shown is None
+    assert loss.marks.tips == ()
+    assert monitor.header.text_of("project") == "–"
+
+
+def test_a_banner_lies_over_the_canvas(make_session: MakeSession, qtbot: QtBot) -> None:
+    """Nothing moves under the mouse when it comes and goes."""
+    session = make_session(two_toys())
+    window = session.window
+    before = window.canvas.mapToGlobal(window.canvas.rect().topLeft()), window.canvas.size()
+    window.banner.offer("error", "circle-x", "It broke. " * 40, [("Show Log", print)])
+    QApplication.processEvents()
+    assert window.banner.isVisible()
+    assert window.banner.width() == window.canvas.width()
+    after = window.canvas.mapToGlobal(window.canvas.rect().topLeft()), window.canvas.size()
+    assert before == after
+    window.canvas.fit_all()
+    top = min(window.canvas.node_rect_in_view(node).top() for node in ("toy", "other"))
+    assert top > window.banner.height()
+    qtbot.mouseClick(window.banner.button("Show Log"), LEFT)
+    assert not window.banner.isVisible()
+
+
+def test_the_panel_below_is_folded_until_there_is_a_run(
+    qtbot: QtBot, qapp: QApplication, home: Path, toy_registry: Registry, project: Path
+) -> None:
+    with windows(qtbot, qapp) as open_window:
+        session = open_window(project)
+        panel = session.window.docks["monitor"]
+        assert panel.isHidden()
+        panel.toggleViewAction().trigger()
+        assert panel.isVisible()
+        panel.toggleViewAction().trigger()
+        assert panel.isHidden()
+        session.store._settings.remove("panel/choice")
+        session.runs.show_run(a_run(session, project))
+        qtbot.waitUntil(panel.isVisible)
+        assert panel.height() >= LEAST_PANEL_PX
+        assert session.window.tabs.isVisible()
+
+
+@pytest.mark.parametrize("choice", ["open", "closed"])
+def test_the_choice_for_the_panel_is_kept(
+    qtbot: QtBot, qapp: QApplication, home: Path, toy_registry: Registry, project: Path, choice: str
+) -> None:
+    with windows(qtbot, qapp) as open_window:
+        session = open_window(project)
+        toggle = session.window.docks["monitor"].toggleViewAction()
+        toggle.trigger()
+        if choice == "closed":
+            toggle.trigger()
+        session.window.close()
+        again = open_window(project)
+        panel = again.window.docks["monitor"]
+        assert panel.isVisible() == (choice == "open")
+        run = a_run(again, project)
+        again.runs.show_run(run)
+        assert panel.isVisible() == (choice == "open")
+        again.window.runs.open_wanted.emit(run)  # as a click on the run does
+        assert panel.isVisible()
+
+
+def a_run(session: Session, project: Path) -> RunFolder:
+    """A run that has done nothing."""
+    graph = toys.toy_graph()
+    step = Step("toy", "toy", 1, "Toy", {}, {}, "f")
+    plan = Plan(graph.name, project.parent, (step,))
+    return RunFolder.create(session.runs.runs_dir, plan, graph)

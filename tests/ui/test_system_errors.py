@@ -59,22 +59,21 @@ def test_an_error_of_the_system_in_words(
 
 
 @pytest.mark.allow_log
-def test_a_bug_stays_a_bug(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    title, text = shown(monkeypatch, tmp_path, KeyError("x"))
-    assert title == "Something went wrong"
-    assert "KeyError" in text
-    assert "KeyError" in (tmp_path / "window.log").read_text(encoding="utf-8")
-
-
-@pytest.mark.allow_log
-def test_a_name_that_is_not_utf8_is_logged(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (KeyError("x"), "KeyError"),
+        (ValueError("caf\udce9.jsonl"), "\\udce9.jsonl"),  # a name that cannot be written as UTF-8
+    ],
+    ids=["bug", "surrogate"],
+)
+def test_a_bug_stays_a_bug(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, found: str
 ) -> None:
-    """Half a surrogate pair, as Python holds such a name, cannot be written as UTF-8."""
-    title, text = shown(monkeypatch, tmp_path, ValueError("caf\udce9.jsonl"))
+    title, text = shown(monkeypatch, tmp_path, error)
     assert title == "Something went wrong"
-    assert "\\udce9.jsonl" in text
-    assert "\\udce9.jsonl" in (tmp_path / "window.log").read_text(encoding="utf-8")
+    assert found in text
+    assert found in (tmp_path / "window.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.allow_log

@@ -83,7 +83,7 @@ def test_a_run_from_start_to_end(qtbot, tmp_path: Path, mode: str) -> None:
     screen = run_to_end(qtbot, RunThread(run, mode, registry=toy_runs.registry()))
     assert screen.ends == ["completed"]
     assert names(screen.events) == names(events_of(run))
-    assert screen.state.metrics["train"].step == list(range(1, 21))
+    assert list(screen.state.metrics["train"].step) == list(range(1, 21))
     same_process = screen.events[0].get("pid") == os.getpid()
     assert same_process == (mode == "thread")
     assert run.environment()["packages"]["pydantic"]
@@ -149,7 +149,7 @@ def test_a_killed_host_is_interrupted_and_goes_on(qtbot, tmp_path: Path) -> None
     assert (screen.ends, finished(run)) == (["interrupted"], [])
     screen = run_to_end(qtbot, RunThread(run))
     assert screen.ends == ["completed"]
-    assert screen.state.metrics["train"].step == list(range(1, 61))
+    assert list(screen.state.metrics["train"].step) == list(range(1, 61))
     assert screen.state.resumed
 
 
@@ -166,7 +166,7 @@ def test_detach_leaves_the_run_and_a_new_window_finds_it(qtbot, tmp_path: Path) 
     assert run.status() == "running"
     screen = run_to_end(qtbot, RunThread(run, "attach"))
     assert screen.ends == ["completed"]
-    assert screen.state.metrics["train"].step == list(range(1, 61))
+    assert list(screen.state.metrics["train"].step) == list(range(1, 61))
 
 
 def test_an_attached_window_can_stop(qtbot, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_long_run_goes_on_after_its_earlier_events(qtbot, tmp_path: Path) -> N
     screen = run_to_end(qtbot, RunThread(run, "attach"))
     toy_runs.follow(watch)
     assert screen.ends == ["completed"]
-    assert screen.state.metrics["train"].step == [float(n) for n in range(1, 51)]
+    assert list(screen.state.metrics["train"].step) == [float(n) for n in range(1, 51)]
     assert 0 < len([e for e in screen.events if e.name == "Metric"]) < 50
 
 

@@ -21,11 +21,12 @@ MOST_MARGIN_PX = 48
 
 class Camera:
     """Zoom and pan of one view. ``fitted`` while the entire graph is shown and the view has not
-    been moved."""
+    been moved; ``covered_px`` at the top are hidden by a banner, and not used when a rectangle is fitted."""
 
     def __init__(self, view: QGraphicsView) -> None:
         self._view = view
         self.fitted = False
+        self.covered_px = 0
 
     @property
     def scale(self) -> float:
@@ -71,9 +72,9 @@ class Camera:
         room = self._view.viewport().size()
         margin = min(MOST_MARGIN_PX, round(FIT_MARGIN * min(room.width(), room.height())))
         wide = max(1, room.width() - 2 * margin) / rect.width()
-        high = max(1, room.height() - 2 * margin) / rect.height()
+        high = max(1, room.height() - self.covered_px - 2 * margin) / rect.height()
         self.zoom_to(min(wide, high, most))
-        self._view.centerOn(rect.center())
+        self._view.centerOn(rect.center() - QPointF(0, self.covered_px / 2 / self.scale))
 
     def to_scene(self, at: QPointF | QPoint) -> QPointF:
         """A view point in scene coordinates, not rounded."""

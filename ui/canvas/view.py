@@ -48,6 +48,7 @@ from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
 from ui.style import theme
+from ui.style.widgets import plain_tip
 
 
 class CanvasView(PointerView):
@@ -283,7 +284,7 @@ class CanvasView(PointerView):
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             point = self.camera.to_scene(QPointF(event.pos()))
             text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
-            QToolTip.showText(event.globalPos(), text, self)
+            QToolTip.showText(event.globalPos(), plain_tip(text), self)
             return True
         done = super().viewportEvent(event)
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QVBox
 
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.style import icons, theme
-from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear, icon_side
+from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear, icon_side, plain_tip
 
 _SHOWN = 20
 _TIP = Qt.ItemDataRole.ToolTipRole
@@ -121,7 +121,7 @@ class LeftOverBox(QWidget):
         at = self._grid.rowCount()
         label = TextLabel(name, self)
         label.setAccessibleName(name)
-        label.setToolTip(name)
+        label.setToolTip(plain_tip(name))
         use = QComboBox(self)
         use.setObjectName(f"left-over:{name}")
         use.setAccessibleName(f"Use of {name}")

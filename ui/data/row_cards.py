@@ -72,7 +72,7 @@ class RowCard(QFrame):
         grid.setVerticalSpacing(4)
         grid.setColumnStretch(1, 1)
         for at, (role, text) in enumerate(turns):
-            who = QLabel(role, self)
+            who = QLabel(role, self, textFormat=Qt.TextFormat.PlainText)
             who.setForegroundRole(who.palette().ColorRole.PlaceholderText)
             grid.addWidget(who, at, 0, Qt.AlignmentFlag.AlignTop)
             shown = text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…"

@@ -12,7 +12,7 @@ from PySide6.QtGui import QPalette, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QWidget
 
 from studio.graph.node_type import Fact
-from ui.style.widgets import TextLabel, clear
+from ui.style.widgets import TextLabel, clear, plain_tip
 
 _APART_PX = 12
 
@@ -51,7 +51,7 @@ class FactsTable(QFrame):
         value.setObjectName(f"fact:{fact.label}")
         for text in (label, value):  # both: selectable text is drawn one pixel higher
             text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        value.setToolTip(fact.value)
+        value.setToolTip(plain_tip(fact.value))
         return label, value
 
     def _place(self) -> None:

@@ -30,7 +30,7 @@ from studio.graph.schema import Settings
 from studio.graph.wires import title_of
 from ui.inspector.header import TitleEdit
 from ui.style import icons, theme
-from ui.style.widgets import MutedLabel, icon_side
+from ui.style.widgets import MutedLabel, icon_side, plain_tip
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (
@@ -129,7 +129,7 @@ class Overview(QWidget):
             item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
             item.setIcon(self._icon(node_type))
             item.setData(_DATA, node.id)
-            item.setToolTip(f"ID: {node.id}")
+            item.setToolTip(plain_tip(f"ID: {node.id}"))
             self._nodes.addItem(item)
 
     def _words(self, count: int) -> str:

@@ -97,6 +97,8 @@ def log_ticks(low: float, high: float, size: float) -> list[float]:
     ten; if those are few, multiples of them; in a narrow range, equal steps. Why: pyqtgraph labels
     powers of ten only, of which a range of losses often has one."""
     low, high = max(low, -LOG_LIMIT), min(high, LOG_LIMIT)
+    if low > high:  # moved to where floating-point numbers end
+        return []
     powers = range(math.floor(low), math.ceil(high) + 1)
     per_px = (high - low) / max(1.0, size)
 

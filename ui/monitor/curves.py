@@ -27,8 +27,8 @@ EMPTY: Points = (np.empty(0), np.empty(0))
 class Follower:
     """The array of one growing list of numbers; ``None`` in the list becomes NaN.
 
-    Turning a million numbers into an array takes tens of milliseconds, so only what came since the
-    last look is copied. A list that was cut or rewritten (a resumed run) is copied afresh.
+    Turning a list of a million numbers into an array takes tens of milliseconds, so only what came
+    since the last look is copied. A list that was cut or rewritten (a resumed run) is copied afresh.
     """
 
     def __init__(self) -> None:

@@ -154,7 +154,7 @@ def elapsed(state: RunState, now: float | None = None) -> float | None:
 
 def _last(series: Series | None, name: str) -> float | None:
     """The last measured value, among the last few."""
-    values: list[float] = getattr(series, name) if series is not None else []
+    values = getattr(series, name) if series is not None else ()
     return next((v for v in reversed(values[-50:]) if not math.isnan(v)), None)
 
 

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QV
 
 from studio.runs.progress import Progress
 from studio.runs.state import RunState
-from studio.runs.status import RunView
+from studio.runs.status import ACTIVE, RunView
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
@@ -32,6 +32,7 @@ DRAW_SHARE = 0.2
 """The share of the time that drawing may take: a run of many points is drawn less often."""
 NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
+NO_VALUES, NO_VALUES_YET = "This run has no such values.", "No values yet."
 EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier run from the list."
 
 
@@ -139,8 +140,12 @@ class MonitorPanel(QWidget):
         self.header.use_view(None)
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
+        self._due = []  # plots that wait for the points of another run
         for plot in self.plots:
-            plot.following = True
+            plot.clear()
+        self._marks = NO_MARKS
+        if state is None:
+            self.tools.set_nodes({}, None)
         points = sum(len(s.step) for s in state.metrics.values()) if state else 0
         self.draw_now() if points < MANY_POINTS else self._begin_drawing()
 
@@ -202,6 +207,8 @@ class MonitorPanel(QWidget):
             return None
         self._follow_nodes(state)
         self._marks = marks_of(state, self._node)
+        for plot in self.plots:
+            plot.set_placeholder(NO_VALUES_YET if state.status in ACTIVE else NO_VALUES)
         self.header.show_state(state, self._node)
         self._loss_place.look(state, self._node is not None)
         memory = self.plot("memory")

@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtGui import QAccessible, QColor, QFont, QHelpEvent, QNativeGestureEvent, QWheelEvent
-from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
+from PySide6.QtGui import (
+    QAccessible,
+    QColor,
+    QFont,
+    QHelpEvent,
+    QNativeGestureEvent,
+    QPalette,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QLabel, QToolTip, QVBoxLayout, QWidget
 
 from ui.monitor import style, words
 from ui.monitor.axes import XAxis, YAxis
@@ -23,6 +31,7 @@ from ui.monitor.legend import Entry, LegendRow
 from ui.monitor.marks import NO_MARKS, Marks
 from ui.style import theme
 from ui.style.touchpad import MIN_PINCH, ScrollDevice
+from ui.style.widgets import plain_tip
 
 STAR_PX = 16
 OVER_CURVES = 20
@@ -102,6 +111,11 @@ class LivePlot(QWidget):
         axes = {"bottom": self.x_axis, "left": self.y_axis}
         self.view = pg.PlotWidget(self, axisItems=axes, enableMenu=False)
         self.legend = LegendRow("", [], self)
+        self._placeholder = QLabel(self, textFormat=Qt.TextFormat.PlainText)
+        self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._placeholder.setWordWrap(True)
+        self._placeholder.setAutoFillBackground(True)
+        self._placeholder.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         self._column = QVBoxLayout(self)
         self._items: dict[str, pg.PlotDataItem] = {}
         self._build()
@@ -168,6 +182,34 @@ class LivePlot(QWidget):
         self._points = {key: points.get(key, EMPTY) for key in self._items}
         self.redraw()
 
+    def set_placeholder(self, sentence: str) -> None:
+        """What is shown while there are no points."""
+        self._placeholder.setText(sentence)
+
+    def placeholder(self) -> str:
+        """The sentence that is shown in place of the axes; empty if there are points."""
+        return "" if self._placeholder.isHidden() else self._placeholder.text()
+
+    def clear(self) -> None:
+        """Show nothing of any run."""
+        self.following = True
+        self.show_cross(None)
+        self._tip = ""
+        self.set_marks(NO_MARKS)
+        for key, item in self._items.items():
+            self._points[key] = EMPTY
+            item.setData([], [])
+        self._show_last()
+        self._show_placeholder()
+
+    def _show_placeholder(self) -> None:
+        """A sentence in place of empty axes."""
+        empty = not any(len(x) for x, _ in self._points.values())
+        if empty:
+            self._placeholder.setGeometry(self.view.geometry())
+            self._placeholder.raise_()
+        self._placeholder.setVisible(empty)
+
     def set_marks(self, marks: Marks) -> None:
         """Set the marks of the plot."""
         if marks == self.marks:
@@ -229,6 +271,7 @@ class LivePlot(QWidget):
                 lowest, highest = min(lowest, finite.min()), max(highest, finite.max())
         if self.following and lowest <= highest:
             self._fit_y(float(lowest), float(highest))
+        self._show_placeholder()
         self._drawing = False
         if not self._cross.isVisible():
             self._show_last()
@@ -283,6 +326,7 @@ class LivePlot(QWidget):
         """Qt: label the horizontal axis if there is enough height."""
         super().resizeEvent(event)
         self._name_axis()
+        self._placeholder.setGeometry(self.view.geometry())
 
     def _name_axis(self) -> None:
         name = self._axis
@@ -340,7 +384,7 @@ class LivePlot(QWidget):
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Qt: hide the crosshair when the mouse leaves; a double click resets the view."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            QToolTip.showText(event.globalPos(), self._tip, self.view)
+            QToolTip.showText(event.globalPos(), plain_tip(self._tip), self.view)
             return True
         if event.type() == QEvent.Type.Leave:
             self.show_cross(None)

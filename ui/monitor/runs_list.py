@@ -60,7 +60,7 @@ EMPTY_TEXT = "No runs yet.\nAll runs are listed here with their curves and resul
 
 
 class RunRow(QStyledItemDelegate):
-    """Paints a ``RunSummary``: name and status in one line, date, duration and loss below. A run not
+    """Paints a ``RunSummary``: name and status in one line, loss, date and duration below. A run not
     read yet shows its id alone."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
@@ -116,14 +116,14 @@ def status_color(status: str) -> QColor:
 
 
 def details(summary: RunSummary) -> str:
-    """``Today 14:03 · 3 min 07 s · loss 0.412``, and where an unfinished run ended."""
+    """``loss 0.412 · Today 14:03 · 3 min 07 s``, and where an unfinished run ended: a narrow list cuts the end."""
     parts = [words.day_and_time(summary.started)]
+    if summary.loss is not None:
+        parts.insert(0, f"loss {words.number_text(summary.loss, 3)}")
     if summary.ended:
         parts.append(summary.ended.rstrip("."))
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
-    if summary.loss is not None:
-        parts.append(f"loss {words.number_text(summary.loss, 3)}")
     return " · ".join(parts)
 
 

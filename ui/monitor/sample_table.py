@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from studio.runs.samples import Sample, SampleGrid
 from ui.style import theme
+from ui.style.widgets import plain_tip
 
 Index = QModelIndex | QPersistentModelIndex
 CELL_DIGITS = 30
@@ -119,7 +120,9 @@ class SampleModel(QAbstractTableModel):
         """Qt: steps above; prompts are painted by ``PromptHeader``."""
         if role == Qt.ItemDataRole.ToolTipRole and orientation == Qt.Orientation.Vertical:
             expected = self.expected(section)
-            return self.prompt(section) + (f"\n\nExpected: {expected}" if expected else "")
+            return plain_tip(
+                self.prompt(section) + (f"\n\nExpected: {expected}" if expected else "")
+            )
         if role != Qt.ItemDataRole.DisplayRole:
             return None
         if orientation == Qt.Orientation.Vertical:

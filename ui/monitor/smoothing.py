@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 BLOCK = 64
 MAX_FACTOR = 0.99
+EARLY = 4000
+"""From here on ``MAX_FACTOR ** n`` is below the precision of doubles beside 1."""
 
 
 def smooth(values: Floats, factor: float) -> Floats:
@@ -58,8 +60,9 @@ class Smoother:
             grown[: self._count] = self._store[: self._count]
             self._store = grown
         raw = _average(values[self._count :], self._factor, self._carry)
-        weight = 1.0 - self._factor ** np.arange(self._count + 1, len(values) + 1)
-        self._store[self._count : len(values)] = raw / weight
+        ages = np.arange(self._count + 1, min(len(values), EARLY) + 1)  # later ones have weight 1
+        self._store[self._count : len(values)] = raw
+        self._store[self._count : self._count + len(ages)] /= 1.0 - self._factor**ages
         self._count, self._last, self._carry = len(values), float(values[-1]), float(raw[-1])
 
 

@@ -147,11 +147,11 @@ class BaseCard(QPushButton):
         return all(word in name for word in words.lower().split())
 
     def sizeHint(self) -> QSize:
-        """Qt: as large as the texts need."""
-        return self._column.totalSizeHint()
+        """Qt: as high as the texts need at the present width."""
+        return self.minimumSizeHint()
 
     def minimumSizeHint(self) -> QSize:
-        """Qt: as narrow as there is room, and as high as the texts need at the present width."""
+        """Qt: as narrow as there is room; Qt's own height would be that of texts wrapped at every word."""
         return QSize(1, self.heightForWidth(max(self.width(), _NARROWEST)))
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -1,14 +1,15 @@
-"""A line above the canvas with an offer, such as to resume a run or to recover changes.
+"""A line over the top of the canvas with an offer, such as to resume a run or to recover changes.
 
-Unlike a dialog it blocks nothing. It shows one offer at a time; a newer one replaces it, unless it
-must be answered: then the newest of the others waits.
+Unlike a dialog it blocks nothing, and the canvas stays where it is. It shows one offer at a time; a newer one
+replaces it, unless it must be answered: then the newest of the others waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtGui import QColor, QResizeEvent
+from PySide6.QtCore import QEvent, QObject, Signal
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from studio import shown_text
@@ -27,7 +28,11 @@ _ROLES = {
 
 
 class Banner(QFrame):
-    """Icon, sentence, buttons, and a cross to dismiss it. Hidden without an offer."""
+    """Icon, sentence, buttons, and a cross to dismiss it, over the top of its parent. Hidden without an offer.
+
+    ``covers`` carries the height that it hides."""
+
+    covers = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -54,6 +59,8 @@ class Banner(QFrame):
         self._row.addWidget(self._cross)
         theme.changed.connect(self._color)
         self._color()
+        if parent is not None:
+            parent.installEventFilter(self)
         self.hide()
 
     def offer(
@@ -79,18 +86,22 @@ class Banner(QFrame):
         for title, act in offers:
             self._add(title, act)
         self._color()
-        self._fit((self.parentWidget() or self).width())
+        self._fit()
+        self.raise_()
         self.show()
+        self.covers.emit(self.height())
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Qt: the height for the new width."""
-        super().resizeEvent(event)
-        self._fit(self.width())
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Qt: the parent has another size."""
+        if event.type() == QEvent.Type.Resize:
+            self._fit()
+        return super().eventFilter(watched, event)
 
-    def _fit(self, width: int) -> None:
-        """As high as the sentence needs at this width; Qt would give the window the height that it needs at the
-        smallest width."""
+    def _fit(self) -> None:
+        """As wide as the parent, and as high as the sentence needs at this width."""
+        width = (self.parentWidget() or self).width()
         self.setFixedHeight(self._row.totalHeightForWidth(width))
+        self.resize(width, self.height())
 
     def _add(self, title: str, act: Callable[[], object]) -> None:
         button = QPushButton(title, self)
@@ -121,6 +132,7 @@ class Banner(QFrame):
     def _clear(self) -> None:
         self.key, self._must_answer = "", False
         self.hide()
+        self.covers.emit(0)
         for button in self._buttons:
             self._row.removeWidget(button)
             button.hide()

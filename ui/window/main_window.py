@@ -49,6 +49,7 @@ WIDE_SHARE = 0.55
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
 TABS_MARGIN_PX = 8
+LEAST_PANEL_PX = 240
 CURVES, LOG, RESULTS, INSIGHT, SAMPLES = range(5)
 Area = Qt.DockWidgetArea
 
@@ -69,7 +70,6 @@ class MainWindow(QMainWindow):
         self.may_close: Callable[[], bool] = lambda: True
         self._painted = False
         self._left_px = 0
-        self.banner = Banner(self)
         self.canvas = CanvasView(document, registry, self)
         self.templates = TemplateStrip(self.canvas)
         self.palette_panel = NodePalette(registry, self)
@@ -97,8 +97,9 @@ class MainWindow(QMainWindow):
         column = QVBoxLayout(middle)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.banner)
         column.addWidget(self.canvas, 1)
+        self.banner = Banner(middle)
+        self.banner.covers.connect(self._banner_covers)
         self.setCentralWidget(middle)
         self.tabs = self._make_tabs()
         self.docks = {
@@ -118,6 +119,9 @@ class MainWindow(QMainWindow):
         icons.put(self.recent_menu.menuAction(), "history")
         theme.changed.connect(self._color)
         self._color()
+
+    def _banner_covers(self, pixels: int) -> None:
+        self.canvas.camera.covered_px = pixels
 
     def _color(self) -> None:
         """Highlight the Run button."""
@@ -199,9 +203,9 @@ class MainWindow(QMainWindow):
         """Set the initial sizes of the docks."""
         left = min(max(round(size.width() * 0.155), 200), 260)
         right = min(max(round(size.width() * 0.235), 290), 400)
-        below = min(max(round(size.height() * 0.35), 240), 420)
         sides = [self.docks["nodes"], self.docks["inspector"]]
         self.resizeDocks(sides, [left, right], Qt.Orientation.Horizontal)
+        below = _panel_px(size)
         self.resizeDocks([self.docks["monitor"]], [below], Qt.Orientation.Vertical)
         pair = [self.docks["nodes"], self.docks["runs"]]
         self.resizeDocks(
@@ -222,8 +226,16 @@ class MainWindow(QMainWindow):
 
     def show_tab(self, index: int) -> None:
         """Bring a tab of the lower dock to the front."""
-        self.docks["monitor"].show()
+        self.open_panel()
         self.tabs.setCurrentIndex(index)
+
+    def open_panel(self) -> None:
+        """Show the lower dock, high enough for its plots."""
+        dock = self.docks["monitor"]
+        if dock.isHidden():
+            dock.show()
+            if dock.height() < LEAST_PANEL_PX:
+                self.resizeDocks([dock], [_panel_px(self.size())], Qt.Orientation.Vertical)
 
     # ------------------------------------------------------------ Qt
 
@@ -261,6 +273,11 @@ class MainWindow(QMainWindow):
         if path is not None:
             event.acceptProposedAction()
             self.project_dropped.emit(path)
+
+
+def _panel_px(window: QSize) -> int:
+    """The initial height of the lower dock."""
+    return min(max(round(window.height() * 0.35), LEAST_PANEL_PX), 420)
 
 
 def _project_in(event: QDropEvent) -> Path | None:

@@ -46,7 +46,7 @@ def resumable(session: Session, run: RunFolder) -> None:
         f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
-            ("Show Curves", lambda: session.runs.show_run(run)),
+            ("Show Curves", lambda: session.open_run(run)),
         ],
     )
 

@@ -142,7 +142,8 @@ class Session(QObject):
         window.inspector.node_activated.connect(self._node_activated)
         window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
         window.status.problems_clicked.connect(self.guide.go_to_next)
-        window.runs.open_wanted.connect(runs.show_run)
+        window.runs.open_wanted.connect(self.open_run)
+        window.docks["monitor"].toggleViewAction().triggered.connect(self.store.set_panel)
         window.runs.resume_wanted.connect(runs.resume)
         window.runs.deleted.connect(runs.forget)
         window.samples.sample_wanted.connect(runs.sample)
@@ -161,6 +162,11 @@ class Session(QObject):
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
+
+    def fold_panel(self) -> None:
+        """Before the window is shown: without a run there is nothing to see below the canvas. The user's choice
+        counts more."""
+        self.window.docks["monitor"].setVisible(self.store.panel() == "open")
 
     @Slot()
     def _after_first_paint(self) -> None:
@@ -301,7 +307,13 @@ class Session(QObject):
         run_banners.started(self, follower)
         self.window.runs.refresh()
         if self.window.tabs.currentIndex() != LOG:
-            self.window.show_tab(CURVES)
+            self.window.tabs.setCurrentIndex(CURVES)
+
+    @Slot(object)
+    def open_run(self, folder: RunFolder) -> None:
+        """The user selects a run: its curves are what they want to see."""
+        self.window.open_panel()
+        self.runs.show_run(folder)
 
     @Slot(object, object)
     def _ask_how_to_resume(self, folder: RunFolder, found: Comparison) -> None:
@@ -313,6 +325,8 @@ class Session(QObject):
 
     @Slot()
     def _shown_changed(self) -> None:
+        if self.runs.shown is not None and self.store.panel() != "closed":
+            self.window.open_panel()
         run_banners.earlier_run(self)
 
     @Slot(object)

@@ -47,6 +47,15 @@ class WindowStore:
         self._settings.setValue("inspector/narrow_px", width)
         self._settings.sync()
 
+    def panel(self) -> str:
+        """``open`` or ``closed`` if the user has opened or closed the panel below the canvas, else empty."""
+        return str(self._settings.value("panel/choice") or "")
+
+    def set_panel(self, shown: bool) -> None:
+        """Store that choice."""
+        self._settings.setValue("panel/choice", "open" if shown else "closed")
+        self._settings.sync()
+
     def all_settings(self) -> bool:
         """Whether the inspector shows all settings, not only the essential ones."""
         return str(self._settings.value("inspector/all_settings")) == "1"

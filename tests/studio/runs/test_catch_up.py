@@ -69,7 +69,7 @@ def test_a_long_training(tmp_path: Path) -> None:
     state, story = one_by_one(path)
     found = together(path)
     assert repr(found.state) == repr(state)
-    assert found.state.metrics["a"].step == [float(n) for n in range(1, 601)]
+    assert list(found.state.metrics["a"].step) == [float(n) for n in range(1, 601)]
     assert list(found.story) == list(story)
     assert [e.name for e in found.bounds] == ["RunStarted", "RunFinished"]
     kept = [e for e in found.story if e.name == "Metric"]
@@ -184,7 +184,7 @@ def test_a_resumed_run(tmp_path: Path) -> None:
     state, _ = one_by_one(path)
     found = together(path).state
     assert repr(found) == repr(state)
-    assert found.metrics["a"].step == [float(n) for n in range(1, 80)]
+    assert list(found.metrics["a"].step) == [float(n) for n in range(1, 80)]
 
 
 def test_what_is_written_meanwhile_follows(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_wish_ends_the_run_and_it_can_go_on(tmp_path: Path, wish: str, status:
     assert run_here(run) == "completed"
     assert calls(tmp_path)[ran:] == ["train", "block", "export"]
     state = read_state(run)
-    assert state.metrics["train"].step == list(range(1, 201))
+    assert list(state.metrics["train"].step) == list(range(1, 201))
     assert state.resumed
     assert finished(run) == [status, "completed"]
 

@@ -96,10 +96,14 @@ def test_a_run_from_start_to_end() -> None:
     train, series = state.nodes["train"], state.metrics["train"]
     assert [n.state for n in state.nodes.values()] == ["skipped", "running", "waiting"]
     assert (train.phase, train.done, train.total, train.last_loss) == ("train", 2, 4, 1.0)
-    assert (series.step, series.loss, series.time) == ([1, 2], [2.0, 1.0], [12, 13])
+    assert [list(c) for c in (series.step, series.loss, series.time)] == [
+        [1, 2],
+        [2.0, 1.0],
+        [12, 13],
+    ]
     assert series.learning_rate[0] == 0.1
     assert math.isnan(series.learning_rate[1])
-    assert (series.eval_step, series.eval_loss) == ([2], [1.2])
+    assert (list(series.eval_step), list(series.eval_loss)) == ([2], [1.2])
     assert [list(c) for c in series.memory["ram_process_gib"]] == [[12], [1.5]]
     assert left_s(state, 15) == 4.0
     assert [n.sentence for n in state.notices] == ["Slow."]
@@ -141,7 +145,7 @@ def test_a_resume_drops_what_was_not_kept() -> None:
     ):
         state.apply(event)
     series = state.metrics["train"]
-    assert (series.step, series.eval_step) == ([1, 2, 3], [1, 2, 3])
+    assert (list(series.step), list(series.eval_step)) == ([1, 2, 3], [1, 2, 3])
     assert state.checkpoints == []
     assert [r["step"] for r in state.resumes] == [3]
     # The pause of 100 s does not count: times since the start stay what they were.
@@ -151,14 +155,14 @@ def test_a_resume_drops_what_was_not_kept() -> None:
 
 def test_a_restart_without_a_word_replaces_points_too() -> None:
     state = state_of(at(0, "RunStarted", nodes=NODES), *metrics(1, 2, 3), *metrics(1, 2))
-    assert state.metrics["train"].step == [1, 2]
-    assert state.metrics["train"].eval_loss == [1.0, 2.0]
+    assert list(state.metrics["train"].step) == [1, 2]
+    assert list(state.metrics["train"].eval_loss) == [1.0, 2.0]
 
 
 def test_the_same_step_again_replaces_its_point() -> None:
     state = state_of(at(0, "RunStarted", nodes=NODES), *metrics(1, 2), *metrics(2))
-    assert state.metrics["train"].step == [1, 2]
-    assert state.metrics["train"].eval_step == [1, 2]
+    assert list(state.metrics["train"].step) == [1, 2]
+    assert list(state.metrics["train"].eval_step) == [1, 2]
 
 
 def test_a_failure_names_its_node() -> None:
@@ -235,7 +239,7 @@ def test_any_order_of_events_keeps_lists_of_equal_length(events: list) -> None:
         state.apply(Event(name, float(when), node, data))
     for series in state.metrics.values():
         assert len({len(getattr(series, n)) for n in ("step", "time", "loss", "grad_norm")}) == 1
-        assert series.step == sorted(series.step)
+        assert list(series.step) == sorted(series.step)
 
 
 def _write_events(path: Path, count: int) -> None:
@@ -327,7 +331,9 @@ def test_outdated_progress_may_be_skipped_and_the_state_is_the_same(tmp_path: Pa
         counts.append(len(read))
         assert reader.position == path.stat().st_size
     assert counts == [len(events), len(events) - 4 - 2]
-    assert states[0] == states[1]
+    assert repr(states[0]) == repr(
+        states[1]
+    )  # a missing metric is NaN, which is not equal to itself
 
 
 def test_a_name_that_is_no_unicode_survives_its_line(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ def test_a_device_that_is_a_touchpad_pans(canvas):
         2,
         3,
     )
+    before = corner(canvas)
     scroll(canvas, AT, QPoint(0, -120), device=pad)
-    assert canvas.camera.scale == 1.0
+    scroll(canvas, AT, QPoint(0, -120), device=pad, modifiers=SHIFT)
+    assert (corner(canvas) - before, canvas.camera.scale) == (QPoint(0, -120), 1.0)
 
 
 def test_a_diagonal_scroll_on_windows_does_not_jump(canvas):

@@ -7,24 +7,18 @@ import math
 from pathlib import Path
 
 import pytest
-from PySide6.QtGui import Qt as GuiQt
-from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from studio.errors import Problem
 from studio.events import EVENTS, Event, from_line
-from studio.runs.progress import progress_of
 from studio.runs.state import RunState
 from tests.damaged import FIELDS, VALUES
 from tests.ui.monitor import fake_run
-from ui.monitor.evaluation import ExampleTable
 from ui.monitor.insight import InsightPanel
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.samples import SamplesPanel
-from ui.window.status import StatusStrip
 
 
 def absurd(value: object) -> list[Event]:
@@ -97,33 +91,3 @@ def test_the_log_shows_one_short_line_per_event(qtbot: QtBot, text: str) -> None
     (shown,) = log.lines()
     assert shown.isprintable()
     assert len(shown) < 5000
-
-
-def as_shown(tip: str) -> str:
-    """The text of a tooltip, as Qt renders it."""
-    document = QTextDocument()
-    if GuiQt.mightBeRichText(tip):
-        document.setHtml(tip)
-    else:
-        document.setPlainText(tip)
-    return document.toPlainText()
-
-
-@pytest.mark.parametrize("text", ["<b>bold</b>", "<img src='file:///x.png'>", "<h1>a</h1> & b"])
-def test_markup_in_names_and_answers_is_shown_as_it_is_written(qtbot: QtBot, text: str) -> None:
-    """As HTML an answer would look different from what the model wrote, and an image would be loaded."""
-    examples, strip = ExampleTable(), StatusStrip()
-    qtbot.addWidget(examples)
-    qtbot.addWidget(strip)
-    example = {"prompt": text, "expected": text, "before": text, "after": text, "cut": ["after"]}
-    examples.show_examples([example])
-    tips = [as_shown(examples.item(0, column).toolTip()) for column in range(4)]
-    assert all(tip.startswith(text) for tip in tips)
-    state = RunState()
-    state.apply(Event("RunStarted", 1.0, None, {"nodes": [{"id": "a"}], "device": text}))
-    state.apply(Event("StepStarted", 2.0, "a", {"title": text}))
-    strip.show_run("running", state, None, progress_of(state, 2.0))
-    strip.show_problems([Problem(text)])
-    assert {strip.run.textFormat(), strip.device.textFormat()} == {GuiQt.TextFormat.PlainText}
-    assert (strip.run.text(), strip.device.text()) == (f"{text}: Starting the step", text)
-    assert as_shown(strip.problems.toolTip()) == text

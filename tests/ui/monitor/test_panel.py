@@ -22,7 +22,7 @@ from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
 from ui.canvas.status import status_of
 from ui.monitor.axes import XAxis, YAxis
-from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
+from ui.monitor.panel import EMPTY_TEXT, MANY_POINTS, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
 from ui.style import theme
@@ -106,6 +106,36 @@ def test_a_hidden_panel_draws_when_it_is_shown(
     assert panel.loss.drawn("loss") == 0
     panel.show()
     qtbot.waitUntil(lambda: panel.loss.drawn("loss") == 120)
+
+
+def long_state(steps: int) -> RunState:
+    """A finished run of so many steps that its plots are drawn one after the other."""
+    state = state_of(*fake_run.beginning(), *fake_run.training_starts())
+    for step in range(1, steps + 1):
+        data = {"step": step, "steps": steps, "loss": 0.5, "grad_norm": 1.0, "tokens_per_s": 9.0}
+        state.apply(Event("Metric", fake_run.START + step, "train", data))
+    return state
+
+
+def test_another_long_run_replaces_one_that_is_still_being_drawn(
+    panel: MonitorPanel, qtbot: QtBot
+) -> None:
+    first, second = long_state(MANY_POINTS), long_state(MANY_POINTS + 1)
+    panel.show_state(first)
+    panel.show_state(second)
+    keys = ("loss", "grad_norm", "tokens_per_s")
+    qtbot.waitUntil(lambda: len(panel.plot("tokens_per_s").points("tokens_per_s")[0]) > 0)
+    assert {len(panel.plot(key).points(key)[0]) for key in keys} == {MANY_POINTS + 1}
+
+
+def test_a_long_run_that_is_closed_while_it_is_drawn_is_drawn_no_further(
+    panel: MonitorPanel, qtbot: QtBot
+) -> None:
+    panel.show_state(long_state(MANY_POINTS))
+    panel.show_state(None)
+    qtbot.wait(100)
+    assert not panel._next_timer.isActive()
+    assert panel._empty.isVisible()
 
 
 def test_resumed_training_drops_the_later_points(panel: MonitorPanel, state: RunState) -> None:
@@ -256,6 +286,8 @@ def test_a_log_axis_has_several_ticks(
     edges = np.log10(low) - 1e-9, np.log10(high) + 1e-9
     ((_, ticks),) = axis.tickValues(*edges, height)
     assert axis.tickStrings(ticks, 1.0, 1.0) == shown
+    for far in ((301.0, 305.0), (-350.0, -320.0)):  # where a plot can be moved to by hand
+        assert axis.tickValues(*far, height) == [(1.0, [])]
     axis.deleteLater()
 
 

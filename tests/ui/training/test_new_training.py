@@ -215,6 +215,8 @@ def test_a_card_says_what_a_user_decides_by(
     ):
         assert part in spoken
     assert "On this computer" in card(dialog, "tiny").accessibleName()
+    bar = dialog.cards[0].parentWidget().parentWidget().parentWidget().verticalScrollBar()
+    assert not bar.isVisible()  # two cards need no scroll bar
     QTest.keyClick(dialog, Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: session.new_training.dialog is None)
     assert kinds(session) == ["dataset"]

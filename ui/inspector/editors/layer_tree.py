@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTree
 
 from studio.model.shapes import Linear
 from ui.inspector.editors.layers import shape_words
-from ui.style.widgets import child_items, row_size, top_items
+from ui.style.widgets import child_items, plain_tip, row_size, top_items
 
 COLUMNS = ("Layer", "Layers", "In → out", "Rank", "Alpha", "Trained")
 NAME, COUNT, SHAPE, RANK, ALPHA, TRAINED = range(len(COLUMNS))
@@ -151,7 +151,7 @@ class LayerTree(QTreeWidget):
         self._members[key] = list(rows)
         item.setData(NAME, _ROWS, key)
         item.setSizeHint(NAME, row_size(self))
-        item.setToolTip(NAME, title)
+        item.setToolTip(NAME, plain_tip(title))
         for column in range(COUNT, len(COLUMNS)):
             item.setTextAlignment(column, _NUMBER)
         return item

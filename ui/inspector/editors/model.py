@@ -19,7 +19,7 @@ from studio.system.paths import config_dir
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.paths import dropped_path, relative_to_project, start_folder
-from ui.style.widgets import IconButton
+from ui.style.widgets import IconButton, plain_tip
 
 _RECENT_LIMIT = 6
 
@@ -60,7 +60,7 @@ class ModelEditor(Editor):
         position = self._line.cursorPosition()
         self._line.setText(text)
         self._line.setCursorPosition(position if self._combo.hasFocus() else 0)
-        self._combo.setToolTip(text)
+        self._combo.setToolTip(plain_tip(text))
 
     def take(self, chosen: Path) -> None:
         """Use a folder or file that was chosen or dropped, and remember it."""

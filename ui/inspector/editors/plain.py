@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QCheckBox, QLineEdit, QMenu, QPlainTextEdit, QTool
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.number_box import NumberBox
-from ui.style.widgets import IconButton
+from ui.style.widgets import IconButton, plain_tip
 
 _PARAGRAPH_LINES = 5
 ALL = "*"
@@ -76,7 +76,7 @@ class LineEditor(Editor):
         position = self.line.cursorPosition()
         self.line.setText(text)
         self.line.setCursorPosition(position if self.line.hasFocus() else 0)
-        self.line.setToolTip(text)
+        self.line.setToolTip(plain_tip(text))
 
     def to_text(self, value: Any) -> str:
         """The text for a value."""

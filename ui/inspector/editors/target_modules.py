@@ -18,7 +18,7 @@ from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layers import find_layers
 from ui.inspector.editors.target_state import WRITTEN
-from ui.style.widgets import IconButton
+from ui.style.widgets import IconButton, plain_tip
 
 _OWN = "<choose>"
 _READ = (*WRITTEN, "method", "method_settings", "r", "alpha")
@@ -60,7 +60,7 @@ class TargetModulesEditor(Editor):
             if presets[index][0] == value:
                 self._combo.setCurrentIndex(index)
         self._combo.addItem("Select layers…", _OWN)
-        self._combo.setToolTip(_words(value))
+        self._combo.setToolTip(plain_tip(_words(value)))
         widen_popup(self._combo)
 
     def choose(self) -> None:
