@@ -198,8 +198,16 @@ def test_the_chooser_by_keyboard_alone(
 
 
 def test_a_card_says_what_a_user_decides_by(
-    make_session: MakeSession, qtbot: QtBot, rows: Path, tiny: Path
+    make_session: MakeSession,
+    qtbot: QtBot,
+    rows: Path,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(
+        "LORA_STUDIO_CACHE", str(tmp_path / "empty")
+    )  # the starter may be in a shared one
     session = make_session(Graph())
     drop_file(session, rows)
     click(session.window.canvas.offers.buttons[0])
