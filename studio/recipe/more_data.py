@@ -60,8 +60,11 @@ def mixed_in(graph: Graph, source: str) -> tuple[Graph, str, str] | None:
 
 
 def tested(graph: Graph, source: str) -> tuple[Graph, str, str] | None:
-    """The graph in which the rows of another file are evaluated, the new Dataset node and the Evaluate node; ``None``
-    if there is no model to evaluate."""
+    """Add a Dataset node for another file, and evaluate the model on its rows.
+
+    Returns the new graph, the ID of the Dataset node and that of the Evaluate node, or ``None`` if the graph has no
+    model that could be evaluated.
+    """
     evaluates = [n for n in graph.nodes if n.type == "evaluate"]
     model = _result(graph)
     if not evaluates and model is None:

@@ -8,9 +8,9 @@ from studio.graph.problems import find_problems
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
 from studio.system.paths import assets_dir
+from tests.laid_out import assert_laid_out
 
 STARTER = assets_dir() / "starter.studio"
-NODE_WIDTH_PX, NODE_HEIGHT_PX = 220, 110
 
 
 def test_it_opens_without_a_problem() -> None:
@@ -35,10 +35,4 @@ def test_test_rows_are_kept_apart_and_asked_before_and_after() -> None:
 
 
 def test_nodes_lie_apart_and_wires_run_to_the_right() -> None:
-    graph = load_project(STARTER)
-    places = [n.position for n in graph.nodes]
-    for i, (x, y) in enumerate(places):
-        for other_x, other_y in places[i + 1 :]:
-            assert abs(x - other_x) > NODE_WIDTH_PX or abs(y - other_y) > NODE_HEIGHT_PX
-    for wire in graph.wires:
-        assert graph.node(wire.source).position[0] < graph.node(wire.target).position[0]
+    assert_laid_out(load_project(STARTER), 110)

@@ -15,6 +15,7 @@ from PySide6.QtGui import QAction, QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QMenu
 
 from ui.canvas import camera, layout
+from ui.canvas.directions import DIRECTIONS, nearest
 from ui.canvas.editing import piece_in
 from ui.style import icons, keys
 
@@ -22,14 +23,7 @@ if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
 
 
-_DIRECTIONS = {
-    Qt.Key.Key_Left: (-1, 0),
-    Qt.Key.Key_Right: (1, 0),
-    Qt.Key.Key_Up: (0, -1),
-    Qt.Key.Key_Down: (0, 1),
-}
 _WINDOW_WIDE = ("undo", "redo")
-_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
 _TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 _COMMANDS = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.MetaModifier
@@ -123,7 +117,7 @@ class Commands:
 
     def nudge(self, key: Qt.Key, far: bool) -> None:
         """Shift the selected nodes by one step of the grid, or ten."""
-        across, down = _DIRECTIONS[key]
+        across, down = DIRECTIONS[key]
         step = layout.GRID * (10 if far else 1)
         self._view.editor.nudge(self._view.selected_ids(), across * step, down * step)
 
@@ -143,17 +137,10 @@ class Commands:
         if now is None:
             self.step(1)
             return
-        across, down = _DIRECTIONS[key]
-        here = now.scene_card().center()
-        best: tuple[float, str] | None = None
-        for item in nodes.values():
-            gap = item.scene_card().center() - here
-            along = gap.x() * across + gap.y() * down
-            aside = abs(gap.x() * down) + abs(gap.y() * across)
-            if item is not now and along > 1 and (best is None or along + 2 * aside < best[0]):
-                best = (along + 2 * aside, item.id)
-        if best is not None:
-            self._go_to(best[1])
+        others = ((i.id, i.scene_card().center()) for i in nodes.values() if i is not now)
+        found = nearest(key, now.scene_card().center(), others)
+        if found is not None:
+            self._go_to(found)
 
     def _go_to(self, node_id: str) -> None:
         self._view.select((node_id,))
@@ -285,7 +272,7 @@ def press_key(view: CanvasView, event: QKeyEvent) -> bool:
     elif key == Qt.Key.Key_Space and not ctrl:
         if not event.isAutoRepeat():
             view.hold_hand(True)
-    elif key in _ARROWS and not ctrl:
+    elif key in DIRECTIONS and not ctrl:
         _arrow(view, key, modifiers)
     elif key in _TABS and modifiers & keys.control():
         view.commands.step(-1 if key == Qt.Key.Key_Backtab else 1)

@@ -15,18 +15,13 @@ from PySide6.QtGui import QKeyEvent
 
 from studio.graph.graph import Wire
 from ui.canvas import tips
+from ui.canvas.directions import DIRECTIONS, nearest
 from ui.canvas.gestures import DragWire
 from ui.canvas.wire_rules import End
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
 
-_DIRECTIONS = {
-    Qt.Key.Key_Left: (-1, 0),
-    Qt.Key.Key_Right: (1, 0),
-    Qt.Key.Key_Up: (0, -1),
-    Qt.Key.Key_Down: (0, 1),
-}
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space)
 _DELETE = (Qt.Key.Key_Delete, Qt.Key.Key_Backspace)
 _MODIFIERS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
@@ -89,7 +84,7 @@ class KeyWires:
         port = self._port
         if port is None or key == Qt.Key.Key_Escape:
             return False
-        if key in _DIRECTIONS:
+        if key in DIRECTIONS:
             self._choose_port(self._nearest(self._ports, port, key) or port)
         elif key in _ENTER:
             self._take_up(port)
@@ -138,7 +133,7 @@ class KeyWires:
             self._drop()
             if port is not None:
                 self._choose_port(port)
-        elif key in _DIRECTIONS and self._end is not None:
+        elif key in DIRECTIONS and self._end is not None:
             self._aim(self._next(self._end, key))
         elif key in _ENTER and self._end is not None:
             drag.finish()  # an edit, which ends this mode
@@ -151,7 +146,7 @@ class KeyWires:
             self._view.cancel_gesture()
             self._view.finder.open_for_wire(fixed, QPointF(at))
         else:
-            return key not in _DIRECTIONS
+            return key not in DIRECTIONS
         return True
 
     def _aim(self, end: End) -> None:
@@ -175,22 +170,14 @@ class KeyWires:
     def _next(self, now: End, key: Qt.Key) -> End:
         """The nearest end in a direction; where there is none, the one before or after, so that every end can be
         reached."""
-        step = sum(_DIRECTIONS[key])
+        step = sum(DIRECTIONS[key])
         after = self._ends[(self._ends.index(now) + step) % len(self._ends)]
         return self._nearest(self._ends, now, key) or after
 
     def _nearest(self, ends: Sequence[End], now: End, key: Qt.Key) -> End | None:
         """The nearest of these ports in a direction."""
-        across, down = _DIRECTIONS[key]
-        here = self._point(now)
-        best: tuple[float, End] | None = None
-        for end in ends:
-            gap = self._point(end) - here
-            along = gap.x() * across + gap.y() * down
-            aside = abs(gap.x() * down) + abs(gap.y() * across)
-            if end != now and along > 1 and (best is None or along + 2 * aside < best[0]):
-                best = (along + 2 * aside, end)
-        return best[1] if best is not None else None
+        others = ((end, self._point(end)) for end in ends if end != now)
+        return nearest(key, self._point(now), others)
 
     def _point(self, end: End) -> QPointF:
         return self._view.graph_scene.nodes[end.node].port_point(end.side, end.port)

@@ -14,10 +14,10 @@ from studio.graph.registry import load_registry
 from studio.graph.templates import TEMPLATES, Template, from_template
 from studio.runs.row_check import check_all_rows
 from studio.system.paths import assets_dir
+from tests.laid_out import assert_laid_out
 
 FOLDER = assets_dir() / "templates"
 DATA = FOLDER / "data"
-NODE_WIDTH_PX, NODE_HEIGHT_PX = 220, 115
 WAIT_S = 600.0
 
 pytestmark = pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.id)
@@ -36,13 +36,7 @@ def test_it_is_written_as_save_writes_it(template: Template, tmp_path: Path) -> 
 
 
 def test_nodes_lie_apart_and_wires_run_to_the_right(template: Template) -> None:
-    graph = load_project(template.path)
-    places = [n.position for n in graph.nodes]
-    for i, (x, y) in enumerate(places):
-        for other_x, other_y in places[i + 1 :]:
-            assert abs(x - other_x) > NODE_WIDTH_PX or abs(y - other_y) > NODE_HEIGHT_PX
-    for wire in graph.wires:
-        assert graph.node(wire.source).position[0] < graph.node(wire.target).position[0]
+    assert_laid_out(load_project(template.path), 115)
 
 
 def test_a_new_project_reads_the_same_files_from_any_folder(
