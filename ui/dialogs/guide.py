@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.style.widgets import IconButton, tab_order
+from ui.style.widgets import IconButton, resize_on_screen, tab_order
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "guide"
 INDEX = "index.md"
@@ -59,7 +59,7 @@ class GuideWindow(QDialog):
     def __init__(self, page: str = INDEX, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Guide")
-        self.resize(*_SIZE)
+        resize_on_screen(self, *_SIZE)
         self._search = QLineEdit(self)
         self._search.setObjectName("search")
         self._search.setPlaceholderText("Search the guide")

@@ -38,6 +38,8 @@ class TitleEdit(QLineEdit):
         """Show a text that may have been trimmed; the caret stays while it means the same."""
         if self.text().strip() != text:
             self.setText(text)
+            if not self.hasFocus():
+                self.setCursorPosition(0)  # a long title is shown from its beginning
 
 
 class NodeHeader(QWidget):

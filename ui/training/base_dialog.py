@@ -41,7 +41,15 @@ from studio.system.number_text import counted
 from studio.system.paths import config_dir
 from ui.inspector.editors.model import recent, remember
 from ui.style import icons, theme
-from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side, scrolling, tab_order
+from ui.style.widgets import (
+    MutedLabel,
+    TextLabel,
+    clear,
+    icon_side,
+    resize_on_screen,
+    scrolling,
+    tab_order,
+)
 from workers.task import Task, run_task
 
 _WIDTH, _HEIGHT, _SIDE = 720, 600, 18
@@ -248,7 +256,7 @@ class BaseModelDialog(QDialog):
         column.addWidget(self._scroll, 1)
         column.addLayout(below)
         digit = self.fontMetrics().horizontalAdvance("0")
-        self.resize(max(_WIDTH, 84 * digit), max(_HEIGHT, 60 * digit))
+        resize_on_screen(self, max(_WIDTH, 84 * digit), max(_HEIGHT, 60 * digit))
         self.search.setFocus()
         self.read()
 
