@@ -477,7 +477,11 @@ def _ready(world: World) -> None:
         window.docks["monitor"].hide()
         window.canvas.select(("train",))
         world.take_opened("recipe", lambda: world.click(world.button("Recipe…")))
-        world.take_opened("templates-compared", session.tabs._choose_template)
+        world.take_opened(
+            "templates-compared",
+            session.tabs._choose_template,
+            ready=lambda: _texts_of(session, "template-sample"),
+        )
         window.canvas.select(("lora",))
         world.wait(1000)
         _layers(world, session)
@@ -488,6 +492,14 @@ def _ready(world: World) -> None:
             lambda: session.new_training.choose_base("base"),
             ready=lambda: session.new_training.dialog and session.new_training.dialog.cards,
         )
+
+
+def _texts_of(session: Session, name: str) -> str:
+    """What a text field says, once it is there."""
+    from PySide6.QtWidgets import QWidget
+
+    part: Any = session.window.findChild(QWidget, name)
+    return str(part.toPlainText()) if part is not None else ""
 
 
 def _layers(world: World, session: Session) -> None:
@@ -523,7 +535,7 @@ def _data(world: World) -> None:
             if not wide:
                 world.wait(1000)
                 world.take("data-no-report")
-                session.data.make_report()
+                report.button.click()
             world.until(lambda report=report: report.view.isVisible())
             world.take(f"data-report{words}")
 
