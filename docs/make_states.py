@@ -275,6 +275,7 @@ class World:
         for theme in THEMES:
             self.session.preferences.change(theme=theme)
             self.wait()
+            self.app.processEvents()  # labels have their sizes after the last change of a text
             self._save(f"{name}-{theme}")
 
     def take_opened(self, name: str, open_: Callable[[], object], **more: Any) -> None:
@@ -703,7 +704,7 @@ def _running(world: World) -> None:
     project = runs.project_of(world.home, runs.DONE)
     folder = runs.recorded(world.home, runs.DONE)
     with (
-        world.window(project, runs.DONE) as session,
+        world.window(project, *runs.NAMES) as session,
         runs.Played(folder, runs.called("RunStarted")) as played,
     ):
         session.runs.attach(folder)
@@ -810,7 +811,7 @@ def _stopped(world: World) -> None:
     folder = runs.recorded(world.home, runs.STOPPED)
     project = runs.project_of(world.home, runs.STOPPED)
     with (
-        world.window(project, runs.STOPPED) as session,
+        world.window(project, runs.STOPPED, runs.FAILED) as session,
         runs.Played(folder, runs.step(runs.STOP_AT)) as played,
     ):
         session.runs.attach(folder)
@@ -830,7 +831,7 @@ def _stopped(world: World) -> None:
             folder, runs.called("RunFinished"), runs.called("TrainResumed"), runs.called("Metric")
         ) as played,
     ):
-        runs.show_only(world.home, runs.STOPPED)
+        runs.show_only(world.home, runs.STOPPED, runs.FAILED)
         session.runs.attach(folder)
         world.wait(1000)
         world.take("resumed")
@@ -844,7 +845,8 @@ def _resumable(world: World) -> None:
     """The project of a stopped run is opened."""
     import recorded_runs as runs
 
-    with world.window(runs.project_of(world.home, runs.STOPPED), runs.STOPPED):
+    project = runs.project_of(world.home, runs.STOPPED)
+    with world.window(project, runs.STOPPED, runs.FAILED):
         world.wait(1000)
         world.take("resumable")
 

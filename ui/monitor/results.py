@@ -6,13 +6,16 @@ It reads a ``RunState``; ``refresh`` shows new data. It never runs or deletes an
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.evaluation import ExampleTable, MeasureBars
-from ui.style.widgets import TextLabel
+from ui.style.widgets import TextLabel, scrolling
+
+NARROW_PX, LEAST_PX = 640, 260
 
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
@@ -44,6 +47,8 @@ class ResultsPanel(QWidget):
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
+        self.artifacts.setMinimumWidth(LEAST_PX)
+        self.examples.setMinimumHeight(LEAST_PX // 2)
         self._split.addWidget(self.artifacts)
         self._split.addWidget(self._comparison)
         self._split.setSizes([440, 560])
@@ -59,10 +64,18 @@ class ResultsPanel(QWidget):
         column.setSpacing(0)
         column.addWidget(self.outcome)
         column.addWidget(self._split, 1)
-        self._stack.addWidget(filled)
+        self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: artifacts and comparison lie beside each other, or above each other in a narrow panel."""
+        super().resizeEvent(event)
+        narrow = self.width() < NARROW_PX
+        way = Qt.Orientation.Vertical if narrow else Qt.Orientation.Horizontal
+        if self._split.orientation() != way:
+            self._split.setOrientation(way)
 
     def show_state(self, state: RunState | None) -> None:
         """Show this run; ``None`` shows the empty text."""

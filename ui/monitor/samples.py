@@ -27,6 +27,7 @@ from ui.monitor.sample_table import SampleTable
 from ui.style import icons
 from ui.style.widgets import MutedLabel, tab_order
 
+EDGES_PX = 30  # of a line edit around its text
 SETTLE_MS = 50  # until the splitter has given the reader its space
 EMPTY_TEXT = (
     "The model's answers during training appear here: before the first step, at every evaluation "
@@ -60,6 +61,8 @@ class SamplesPanel(QWidget):
         self.question = QLineEdit(self)
         self.question.setObjectName("sample-question")
         self.question.setPlaceholderText("Ask another prompt")
+        words = self.question.fontMetrics().horizontalAdvance(self.question.placeholderText())
+        self.question.setMinimumWidth(words + EDGES_PX)
         self.question.setAccessibleName(
             "A custom prompt; leave empty to use the prompts of the project"
         )

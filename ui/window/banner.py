@@ -14,9 +14,10 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolBut
 
 from studio import shown_text
 from ui.style import icons, theme
-from ui.style.widgets import TextLabel
+from ui.style.widgets import TextLabel, plain_tip
 
 Offer = tuple[str, Callable[[], object]]
+MOST_SHARE, LEAST_LINES = 0.6, 4
 _ROLES = {
     "circle-alert": "danger",
     "circle-x": "danger",
@@ -42,6 +43,7 @@ class Banner(QFrame):
         self._waiting: tuple[str, str, str, Sequence[Offer]] | None = None
         self._icon = QLabel(self)
         self._icon_name = "info"
+        self._sentence = ""
         self._text = TextLabel("", self)
         self._text.setMinimumWidth(60)
         self._row = QHBoxLayout(self)
@@ -80,8 +82,7 @@ class Banner(QFrame):
         self._clear()
         self.key, self._must_answer = key, must_answer
         self._icon_name = icon
-        sentence = shown_text.sentence(sentence)
-        self._text.setText(sentence)
+        sentence = self._sentence = shown_text.sentence(sentence)
         self.setAccessibleName(sentence)
         for title, act in offers:
             self._add(title, act)
@@ -98,10 +99,23 @@ class Banner(QFrame):
         return super().eventFilter(watched, event)
 
     def _fit(self) -> None:
-        """As wide as the parent, and as high as the sentence needs at this width."""
-        width = (self.parentWidget() or self).width()
+        """As wide as the parent, and as high as the sentence needs at this width, within limits."""
+        parent = self.parentWidget() or self
+        width, room = parent.width(), self._room()
+        self._text.setText(self._sentence)
+        self._text.setToolTip("")
+        words = self._sentence.split(" ")
+        while self._row.totalHeightForWidth(width) > room and len(words) > 1:
+            words.pop()
+            self._text.setText(" ".join(words) + " …")
+            self._text.setToolTip(plain_tip(self._sentence))
         self.setFixedHeight(self._row.totalHeightForWidth(width))
         self.resize(width, self.height())
+
+    def _room(self) -> int:
+        """The height that a long sentence may take: much of the canvas must stay visible."""
+        parent, line = self.parentWidget() or self, self.fontMetrics().lineSpacing()
+        return max(round(MOST_SHARE * parent.height()), LEAST_LINES * line)
 
     def _add(self, title: str, act: Callable[[], object]) -> None:
         button = QPushButton(title, self)
@@ -141,7 +155,7 @@ class Banner(QFrame):
 
     def text(self) -> str:
         """The shown sentence, or an empty text."""
-        return self._text.text() if not self.isHidden() else ""
+        return self._sentence if not self.isHidden() else ""
 
     def button(self, title: str) -> QPushButton:
         """The button with this title."""
