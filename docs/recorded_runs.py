@@ -35,7 +35,13 @@ POLL_S = 0.05
 STOP_AT, STOP_AGAIN_AT = 10, 14
 ROWS, SIGN = 80, "§"
 PROMPTS = "What is a robin?\nWhat is an oak?"
-SETTINGS = {"max_steps": 24, "eval_steps": 6, "save_steps": 6, "sample_prompts": PROMPTS}
+SETTINGS = {
+    "max_steps": 24,
+    "eval_steps": 6,
+    "save_steps": 6,
+    "sample_prompts": PROMPTS,
+    "sample_max_tokens": 24,
+}
 NAMES = DONE, STOPPED, FAILED = ("done", "stopped", "failed")
 Until = Callable[[Event], bool]
 _HOLD = """
@@ -205,8 +211,11 @@ class Played:
 
     def __init__(self, folder: RunFolder, *until: Until) -> None:
         self.folder = folder
-        self._original = folder.events_path.read_bytes()
-        past = _Past([from_line(line) for line in self._original.decode("utf-8").splitlines()])
+        self._whole = folder.path / "recorded-events.jsonl"  # stays if this process is killed
+        if not self._whole.exists():
+            shutil.copy(folder.events_path, self._whole)
+        lines = self._whole.read_text(encoding="utf-8").splitlines()
+        past = _Past([from_line(line) for line in lines])
         self._first = [event for one in until for event in past.take(one)]
         self._past = past
         self._later = time.time() - self._first[-1].time
@@ -232,7 +241,7 @@ class Played:
         trace: TracebackType | None,
     ) -> None:
         self.release()
-        self.folder.events_path.write_bytes(self._original)
+        shutil.copy(self._whole, self.folder.events_path)
 
     def go_on(self, until: Until) -> None:
         """More of its events, to the first one that fits."""

@@ -29,7 +29,6 @@ from PySide6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QMenu,
-    QMessageBox,
     QStackedWidget,
     QStyle,
     QStyledItemDelegate,
@@ -41,6 +40,7 @@ from PySide6.QtWidgets import (
 from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.runs.status import ACTIVE, look_of, status_words
 from studio.system.disk import what_to_do
+from ui.dialogs.choice_dialog import Choice, ChoiceDialog, tell
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
@@ -321,22 +321,21 @@ class RunsPanel(QWidget):
 
     def delete(self, run: RunFolder) -> None:
         """Delete a run's folder after asking."""
-        box = QMessageBox(QMessageBox.Icon.Question, "Delete Run", "Delete this run?", parent=self)
-        box.setInformativeText(
+        detail = (
             f"This deletes the run {run.id} with its curves, checkpoints and results. Results "
             "exported to other folders are kept."
         )
-        wanted = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
-        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
-        box.exec()
-        box.deleteLater()
-        if box.clickedButton() is not wanted:
+        choices = (Choice("delete", "Delete"), Choice("cancel", "Cancel", default=True))
+        question = ChoiceDialog(
+            "Delete Run", "Delete this run?", detail, choices, "trash-2", self.window()
+        )
+        if question.ask() != "delete":
             return
         try:
             delete_run(run)
         except OSError as error:
-            reason = f"{run.path}: {error.strerror}. {what_to_do(error)}".strip()
-            QMessageBox.warning(self, "The run was not deleted", reason)
+            title, reason = "The run was not deleted", f"{run.path}: {error.strerror}."
+            tell(title, reason, what_to_do(error), self.window())
         self.deleted.emit(run)
         self.refresh()
 

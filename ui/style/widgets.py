@@ -49,8 +49,12 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
 
 def resize_on_screen(dialog: QWidget, width: int, height: int) -> None:
     """Resize a dialog, but to no more than the screen holds: its buttons are at its lower edge."""
-    room = dialog.screen().availableGeometry().size() - FRAME
-    dialog.resize(QSize(width, height).boundedTo(room))
+    dialog.resize(QSize(width, height).boundedTo(room_on_screen(dialog)))
+
+
+def room_on_screen(dialog: QWidget) -> QSize:
+    """The size of the largest dialog on its screen."""
+    return dialog.screen().availableGeometry().size() - FRAME
 
 
 def fit(dialog: QWidget, layout: QLayout, digits: int) -> None:

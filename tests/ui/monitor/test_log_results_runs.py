@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
+from PySide6.QtWidgets import QApplication, QFileDialog, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.events import Event
@@ -200,7 +200,6 @@ def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
 def answer_with(name: str) -> None:
     """Click a button of the question that is open; it is labelled as the menu is."""
     dialog = QApplication.activeModalWidget()
-    assert isinstance(dialog, QMessageBox)
     buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
     assert set(buttons) == {"Cancel", "Delete"}
     assert buttons["Cancel"].isDefault()
@@ -253,15 +252,23 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
 ) -> None:
     """With what to do, and without the notation of Python."""
     said: list[str] = []
-    monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
+
+    def read() -> None:
+        dialog = QApplication.activeModalWidget()
+        (button,) = dialog.findChildren(QPushButton)
+        assert button.text() == "Close"
+        said.append(dialog.accessibleDescription())
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
     panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
-    QTimer.singleShot(20, lambda: answer_with("Delete"))
+    QTimer.singleShot(20, lambda: (QTimer.singleShot(20, read), answer_with("Delete")))
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
     qtbot.addWidget(monitor)
     target = str(tmp_path / "nowhere" / "loss.csv")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (target, ""))
+    QTimer.singleShot(20, read)
     plot_menu.save(monitor.plots[0], "csv", monitor)
     assert len(said) == 2
     assert all("moved or deleted" in text and str(tmp_path) in text for text in said)
