@@ -197,16 +197,21 @@ class World:
     # ------------------------------------------------------------ windows
 
     @contextlib.contextmanager
-    def window(self, project: Path | None = None, *runs: str) -> Iterator[Session]:
+    def window(
+        self, project: Path | None = None, *runs: str, recovers: bool = False
+    ) -> Iterator[Session]:
         """A window that fills the display; it finds only these recorded runs."""
         import recorded_runs
 
+        from studio.graph.project import remove_journal
         from studio.system.paths import config_dir, data_dir
         from ui import app as program
 
         recorded_runs.show_only(self.home, *runs)
         shutil.rmtree(config_dir(), ignore_errors=True)
         shutil.rmtree(data_dir() / "unsaved", ignore_errors=True)
+        if project is not None and not recovers:
+            remove_journal(project)
         session = self.session = program.open_session(self.app, project)
         session.window.setWindowState(self._no_state())
         session.window.setGeometry(self.app.primaryScreen().availableGeometry())
@@ -669,7 +674,7 @@ def _trust(world: World, session: Session) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "modeling_mine.py").write_text("class Mine:\n    pass\n" * 40, encoding="utf-8")
     graph = set_setting(session.document.graph, "base", "model", str(folder))
-    session.document.edit(set_setting(graph, "base", "trust_code", True), "Model")
+    session.document.edit(graph, "Model")
     session.window.canvas.select(("base",))
     world.wait(1500)
     world.take("custom-code")
@@ -686,7 +691,7 @@ def _recovery(world: World) -> None:
     project = recorded_runs.project_of(world.home, recorded_runs.DONE)
     write_journal(project, set_setting(load_project(project), "lora", "r", 64))
     try:
-        with world.window(project):
+        with world.window(project, recovers=True):
             world.wait(1000)
             world.take("recovery")
     finally:

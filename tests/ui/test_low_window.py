@@ -38,6 +38,7 @@ from studio.system.settings import AppSettings
 from tests.ui.conftest import MakeSession
 from tests.ui.monitor import fake_run
 from tests.ui.test_fits import clipped
+from ui.canvas.template_cards import TemplateCard
 from ui.data.template_dialog import TemplateDialog
 from ui.dialogs.about import AboutDialog
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
@@ -115,6 +116,7 @@ def squeezed(root: QWidget) -> list[str]:
         if part.isVisible()
         and part.text()
         and not is_inner(part)
+        and not isinstance(part, TemplateCard)  # its title is wrapped
         and not (isinstance(part, QToolButton) and part.toolButtonStyle() == ICON_ONLY)
         and part.width() < part.fontMetrics().horizontalAdvance(part.text().replace("&", ""))
     ]
@@ -256,8 +258,8 @@ def test_a_long_banner_leaves_much_of_a_low_canvas_visible(low: Session, qtbot: 
     assert banner.height() <= 0.7 * canvas.height()
     (label,) = [w for w in banner.findChildren(QLabel) if w.text()]
     assert label.text().endswith(" …")
-    assert label.toolTip() == LONG.strip() if banner.text() == LONG * 8 else label.toolTip()
-    assert banner.text() == (LONG * 8).strip()
+    assert label.toolTip() == banner.text()
+    assert banner.text().count(LONG.strip()) == 8
     low.window.docks["monitor"].hide()
     banner.offer("ended", "circle-check", "Done.")
     fits(low, qtbot)

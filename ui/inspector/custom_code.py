@@ -113,8 +113,9 @@ class TrustDialog(QDialog):
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.files.currentTextChanged.connect(self._show)
         count = len(code.files)
-        what = "this file" if count == 1 else f"these {count} files"
-        self.tick = QCheckBox(f"I have reviewed {what} and trust them to run on my computer", self)
+        what, them = ("this file", "it") if count == 1 else (f"these {count} files", "them")
+        words = f"I have reviewed {what} and trust {them} to run on my computer"
+        self.tick = QCheckBox(words, self)
         self.tick.setObjectName("looked")
         self._buttons = QDialogButtonBox(self)
         self.trust_button = self._buttons.addButton(

@@ -66,6 +66,7 @@ class ArtifactList(QWidget):
         self._shown: list[_Artifact] = []
         self._sizes: dict[str, int | None] = {}
         self._prepared: QTreeWidgetItem | None = None
+        self._picked = False  # by the user; else the first row is the current one
         self.tree = self._tree()
         self.show_button = QPushButton("Show in Folder", self)
         icons.put(self.show_button, "folder-open")
@@ -101,6 +102,7 @@ class ArtifactList(QWidget):
         tree.customContextMenuRequested.connect(self._menu)
         tree.itemDoubleClicked.connect(self.show_in_folder)
         tree.itemSelectionChanged.connect(self._enable)
+        tree.itemSelectionChanged.connect(self._pick)
         return tree
 
     def show_artifacts(self, artifacts: Iterable[Mapping[str, Any]]) -> None:
@@ -111,6 +113,7 @@ class ArtifactList(QWidget):
         wanted = [*groups[0], *groups[1]]
         if wanted == self._shown:
             return
+        picked = self._picked
         chosen, open_before = (
             self.chosen(),
             self._prepared is not None and self._prepared.isExpanded(),
@@ -123,9 +126,10 @@ class ArtifactList(QWidget):
         self._shown = wanted
         self._color()
         rows = self._rows()
-        again = [row for row in rows if path_of(row) == chosen]
+        again = [row for row in rows if path_of(row) == chosen and picked]
         if rows:
             self.tree.setCurrentItem((again or rows)[0])
+        self._picked = picked
 
     def _fold(self, prepared: list[_Artifact]) -> QTreeWidgetItem:
         """The row under which the prepared artifacts are folded."""
@@ -187,6 +191,9 @@ class ArtifactList(QWidget):
         path = self.chosen()
         if path is not None:
             QApplication.clipboard().setText(str(path))
+
+    def _pick(self) -> None:
+        self._picked = True
 
     def _enable(self) -> None:
         for button in (self.show_button, self.copy_button):

@@ -32,6 +32,14 @@ EMPTY_TEXT = (
     "its size and the number of singular directions that it uses."
 )
 SIZE, DIRECTIONS = "size", "directions"
+MEASURES = (
+    ("Relative size of the change", "The norm of the change, in % of the weight's norm", SIZE),
+    (
+        "Singular directions used",
+        f"How many singular directions account for {100 * ENERGY:.0f} % of the change",
+        DIRECTIONS,
+    ),
+)
 _ADVICE_PX = 300
 LEAST_LETTERS = 12
 
@@ -49,10 +57,9 @@ class InsightPanel(QWidget):
         self.measure = QComboBox(self)
         self.measure.setObjectName("insight-measure")
         self.measure.setAccessibleName("Color by")
-        self.measure.addItem("Relative size of the change (% of the weight's norm)", SIZE)
-        self.measure.addItem(
-            f"Singular directions used ({100 * ENERGY:.0f} % of the change)", DIRECTIONS
-        )
+        for words, tip, measure in MEASURES:
+            self.measure.addItem(words, measure)
+            self.measure.setItemData(self.measure.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self.measure.currentIndexChanged.connect(self._draw)
         whole = self.measure.sizeHint().width()
         self.measure.setMaximumWidth(whole)  # it may become narrower

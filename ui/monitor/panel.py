@@ -57,6 +57,7 @@ class MonitorPanel(QWidget):
         self._drawing_ms = 0.0
         self._next_timer = QTimer(self, singleShot=True, interval=NEXT_PLOT_MS)
         self._next_timer.timeout.connect(self._draw_next)
+        self._again = False
         self._clock = QTimer(self, interval=ELAPSED_EVERY_MS)
         self._clock.timeout.connect(self._tick)
         self.header = HeaderLine(self)
@@ -179,6 +180,7 @@ class MonitorPanel(QWidget):
 
     def _begin_drawing(self) -> None:
         """Update one plot after the other, so that the window stays responsive."""
+        self._again = bool(self._due)  # plots that are drawn already lack the newest points
         if self._show_header() is not None and not self._due:
             self._due = list(self.plots)
             self._drawing_ms = 0.0
@@ -194,6 +196,9 @@ class MonitorPanel(QWidget):
             return
         rest = min(self._drawing_ms / DRAW_SHARE, DRAW_AT_LEAST_EVERY_MS)
         self._draw_timer.setInterval(round(max(DRAW_EVERY_MS, rest)))
+        if self._again:
+            self._again = False
+            self.refresh()
 
     def _show_header(self) -> RunState | None:
         """Update the header and the controls; returns the state to draw, or ``None``."""
