@@ -6,22 +6,23 @@ step, with Skip Tour or Esc, and when another project is opened or a node that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QRectF, Qt, QTimer, Slot
+from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QRectF, QSize, Qt, QTimer, Slot
 from PySide6.QtGui import (
     QFont,
     QKeyEvent,
     QMouseEvent,
     QPainter,
     QPaintEvent,
+    QPalette,
     QPen,
     QRegion,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from studio.graph.document import Document
 from ui.canvas.tips import announce
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 DATA, BASE, TRAIN = "data", "base", "train"
 """The nodes of the starter project that the tour explains."""
-_WIDTH_IN_DIGITS = 44
+_WIDTHS_IN_DIGITS = (44, 66)
 _GAP_PX = 14
 _EDGE_PX = 8
 _RING_PX = 3
@@ -130,6 +131,24 @@ def _may_open(session: Session) -> bool:
     return dialog.ask() == "open"
 
 
+def _around(parts: Sequence[QRect], size: QSize, room: QRect) -> Iterator[QRect]:
+    """The places of this size right, left, below and above each part, moved into the room."""
+    for part in parts:
+        for x, y in (
+            (part.right() + _GAP_PX, part.top()),
+            (part.left() - _GAP_PX - size.width(), part.top()),
+            (part.left(), part.bottom() + _GAP_PX),
+            (part.left(), part.top() - _GAP_PX - size.height()),
+        ):
+            x = max(room.left(), min(x, room.right() + 1 - size.width()))
+            y = max(room.top(), min(y, room.bottom() + 1 - size.height()))
+            yield QRect(QPoint(x, y), size)
+
+
+def _area(rect: QRect) -> int:
+    return max(0, rect.width()) * max(0, rect.height())
+
+
 class Ring(QWidget):
     """A ring around a part. It takes neither mouse nor keyboard, and covers only its own line."""
 
@@ -177,7 +196,8 @@ class TourCard(QFrame):
         font = QFont(self.title.font())
         font.setWeight(QFont.Weight.DemiBold)
         self.title.setFont(font)
-        self.count = MutedLabel("", self)
+        self.count = QLabel(self)
+        self.count.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         self.text = TextLabel("", self)
         self.note = MutedLabel("", self)
         self.skip = self._button("Skip Tour", end)
@@ -193,8 +213,12 @@ class TourCard(QFrame):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(14, 12, 14, 12)
         self._column.setSpacing(6)
-        for part in (self.count, self.title, self.text, self.note):
-            self._column.addWidget(part)
+        top = QHBoxLayout()
+        top.addWidget(self.title, 1)
+        top.addWidget(self.count, 0, Qt.AlignmentFlag.AlignTop)
+        self._column.addLayout(top)
+        self._column.addWidget(self.text)
+        self._column.addWidget(self.note)
         self._column.addSpacing(4)
         self._column.addLayout(buttons)
         tab_order(self.next, self.back, self.skip)
@@ -203,7 +227,7 @@ class TourCard(QFrame):
         self.hide()
 
     def show_step(self, step: Step, at: int, of: int, note: str) -> None:
-        """Show the texts of a step; the card becomes as high as they need."""
+        """Show the texts of a step."""
         self.count.setText(f"Step {at + 1} of {of}")
         self.title.setText(step.title)
         self.text.setText(step.text)
@@ -215,9 +239,13 @@ class TourCard(QFrame):
         self.setAccessibleName(f"Tour, step {at + 1} of {of}: {step.title}")
         spoken = f"Step {at + 1} of {of}: {step.title}. {step.text} {note}".strip()
         announce(self.next, spoken)  # a screen reader stays on this button from step to step
-        width = self.fontMetrics().horizontalAdvance("0") * _WIDTH_IN_DIGITS
-        width = max(width, self._column.totalMinimumSize().width())
-        self.setFixedSize(width, self._column.totalHeightForWidth(width))
+
+    def sizes(self) -> list[QSize]:
+        """The sizes that hold the texts: the usual one, and a wider and lower one for low windows."""
+        digit = self.fontMetrics().horizontalAdvance("0")
+        least = self._column.totalMinimumSize().width()
+        widths = [max(digits * digit, least) for digits in _WIDTHS_IN_DIGITS]
+        return [QSize(width, self._column.totalHeightForWidth(width)) for width in widths]
 
     def has_focus(self) -> bool:
         """Whether a button of the card has the focus of the window."""
@@ -449,11 +477,14 @@ class Tour(QObject):
         )
         seen = [(window, rect) for window, rect in seen if not rect.isEmpty()]
         self._place_rings(seen)
-        shown = (self.at, step.title, step.text, note, self.card.fontMetrics().height())
+        shown = (self.at, step.title, step.text, note)
         if shown != self._shown:
             self._shown = shown
             self.card.show_step(step, self.at, len(self._steps), note)
-        self.card.move(self._place([rect for window, rect in seen if window is self._window]))
+        place = self._place([rect for window, rect in seen if window is self._window])
+        if place.size() != self.card.size():
+            self.card.setFixedSize(place.size())
+        self.card.move(place.topLeft())
 
     def _place_rings(self, seen: Sequence[tuple[QWidget, QRect]]) -> None:
         while len(self.rings) < len(seen):
@@ -464,37 +495,23 @@ class Tour(QObject):
             ring.hide()
         self.card.raise_()
 
-    def _place(self, parts: Sequence[QRect]) -> QPoint:
-        """Beside, below or above a part, where the card covers the least of all of them; always in the window."""
-        window, card = self._window, self.card
+    def _place(self, parts: Sequence[QRect]) -> QRect:
+        """Beside, below or above a part, where the card covers the least of all of them, if possible on the canvas;
+        always in the window."""
+        window = self._window
         middle = (window.canvas.parentWidget() or window).geometry()
         covered = window.banner.height() if window.banner.isVisible() else 0
         top = middle.top() + covered
         room = QRect(0, top, window.width(), window.status.geometry().top() - top)
         room = room.adjusted(_EDGE_PX, _EDGE_PX, -_EDGE_PX, -_EDGE_PX)
-        corners = [
-            corner
-            for part in parts
-            for corner in (
-                QPoint(part.right() + _GAP_PX, part.top()),
-                QPoint(part.left() - _GAP_PX - card.width(), part.top()),
-                QPoint(part.left(), part.bottom() + _GAP_PX),
-                QPoint(part.left(), part.top() - _GAP_PX - card.height()),
-            )
-        ] or [middle.center() - card.rect().center()]
-        inside = [
-            QPoint(
-                max(room.left(), min(corner.x(), room.right() + 1 - card.width())),
-                max(room.top(), min(corner.y(), room.bottom() + 1 - card.height())),
-            )
-            for corner in corners
-        ]
 
-        def covers(corner: QPoint) -> int:
-            areas = [QRect(corner, card.size()).intersected(part) for part in parts]
-            return sum(max(0, a.width()) * max(0, a.height()) for a in areas)
+        def cost(at: QRect) -> tuple[int, bool, int]:
+            wide = at.width() > sizes[0].width()
+            return sum(_area(at & part) for part in parts), wide, -_area(at & middle)
 
-        return min(inside, key=covers)
+        sizes = self.card.sizes()
+        places = [place for size in sizes for place in _around(parts or [middle], size, room)]
+        return min(places, key=cost)
 
     def _banner_covers(self, pixels: int) -> None:
         del pixels
