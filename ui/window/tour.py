@@ -30,7 +30,7 @@ from ui.data.tabs import ROWS
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.inspector.tabs import SETTINGS
 from ui.style import keys, theme
-from ui.style.widgets import MutedLabel, TextLabel, tab_order
+from ui.style.widgets import MutedLabel, TextLabel
 from ui.window.main_window import RESULTS, MainWindow
 from ui.window.project_controller import starter_path
 
@@ -221,7 +221,6 @@ class TourCard(QFrame):
         self._column.addWidget(self.note)
         self._column.addSpacing(4)
         self._column.addLayout(buttons)
-        tab_order(self.next, self.back, self.skip)
         theme.changed.connect(self._color)
         self._color()
         self.hide()
