@@ -62,19 +62,24 @@ def _copy(context: StepContext, value: AdapterValue, folder: Path) -> None:
     """Copy the adapter as it was trained, and refer to its base by the Hub ID, if it has one."""
     in_run = folder.is_relative_to(context.folder)
     copy_files(context, Path(value.path), folder, link_weights=in_run)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    base = value.model.model
-    name = base_name(base)
-    config["base_model_name_or_path"] = name or base.path
-    if name is None:
-        config["revision"] = None
+    name_base(folder / CONFIG, value)
+    if base_name(value.model.model) is None:
         context.notice(
             f"{CONFIG} contains the path of the base model on this machine.",
             "Replace it with the Hub ID of the base model before you share the adapter.",
             "info",
         )
+
+
+def name_base(path: Path, value: AdapterValue) -> None:
+    """Refer to the base in an adapter's config by its Hub ID, if it has one, so that other machines find it."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    base = value.model.model
+    config["base_model_name_or_path"] = base_name(base) or base.path
+    if base_name(base) is None:
+        config["revision"] = None
     # PEFT reads it in the encoding of the locale: only ASCII is the same in all of them.
-    write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_atomic(path, json.dumps(config, indent=2) + "\n")
 
 
 def _write_end_tokens(value: AdapterValue, folder: Path) -> None:
