@@ -183,6 +183,25 @@ def test_problems_fit(low: Session, qtbot: QtBot) -> None:
         fits(low, qtbot)
 
 
+def test_a_long_message_is_elided_before_the_parts_at_the_right(low: Session) -> None:
+    status = low.window.status
+    status.tell(LONG * 4)
+    assert status.toolTip() == (LONG * 4).strip()
+    QApplication.processEvents()
+    image = status.grab().toImage()
+    begin = status.problems.x()
+    between = {image.pixel(x, y) for x in range(begin - 5, begin) for y in range(4, 16)}
+    before = {image.pixel(x, y) for x in range(6, begin - 40) for y in range(4, 16)}
+    assert len(between) == 1  # nothing is written there
+    assert len(before) > 1
+
+
+def test_a_long_project_name_is_shown_from_its_beginning(make_session: MakeSession) -> None:
+    session = open_low(make_session, Graph("Continued pretraining, then instructions " * 2))
+    name = session.window.inspector.findChild(QLineEdit, "project-name")
+    assert name.cursorPosition() == 0
+
+
 # ------------------------------------------------------------------ with a run
 
 

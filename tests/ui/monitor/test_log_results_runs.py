@@ -17,6 +17,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui.monitor import plot_menu, words
+from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
 from ui.monitor.results import ResultsPanel
@@ -185,6 +186,22 @@ def test_an_answer_is_judged_as_it_was_counted_and_a_cut_one_is_marked(qtbot: Qt
     assert panel.examples.item(0, 3).text() == "✓  yes"
     assert panel.examples.item(0, 2).text() == "✕  no … (cut)"
     assert "Cut at the maximum number" in panel.examples.item(0, 2).toolTip()
+
+
+def test_what_was_made_is_chosen_before_what_was_prepared(qtbot: QtBot, tmp_path: Path) -> None:
+    """Unless the user has chosen another row."""
+    results = ArtifactList()
+    qtbot.addWidget(results)
+    kinds = ("dataset", "adapter", "merged_model")
+    saved = [{"kind": kind, "path": str(tmp_path / kind)} for kind in kinds]
+    results.show()
+    for count, kind in ((1, "dataset"), (2, "adapter"), (3, "merged_model")):
+        results.show_artifacts(saved[:count])
+        assert results.chosen() == tmp_path / kind
+    row = results.tree.visualItemRect(results.tree.topLevelItem(1)).center()
+    QTest.mouseClick(results.tree.viewport(), Qt.MouseButton.LeftButton, pos=row)
+    results.show_artifacts([*saved, {"kind": "gguf", "path": str(tmp_path / "gguf")}])
+    assert results.chosen() == tmp_path / "adapter"
 
 
 def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
