@@ -41,7 +41,6 @@ from tests.ui.test_fits import clipped
 from ui.canvas.template_cards import TemplateCard
 from ui.data.template_dialog import TemplateDialog
 from ui.dialogs.about import AboutDialog
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.dialogs.crash_dialog import CrashDialog
 from ui.dialogs.guide import GuideWindow
 from ui.dialogs.new_from_template import NewFromTemplate
@@ -49,6 +48,7 @@ from ui.dialogs.rows_dialog import RowsDialog
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import ShortcutSheet
 from ui.style import widgets
+from ui.style.choice_dialog import Choice, ChoiceDialog
 from ui.window.session import Session
 
 ICON_ONLY = Qt.ToolButtonStyle.ToolButtonIconOnly

@@ -19,10 +19,10 @@ from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QWidget
 
 from studio.system.disk import disk_error
-from ui.dialogs.choice_dialog import tell
 from ui.monitor.curves import Floats
 from ui.monitor.plot import LivePlot
 from ui.style import icons
+from ui.style.choice_dialog import tell
 
 
 def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:

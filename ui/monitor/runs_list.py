@@ -40,11 +40,11 @@ from PySide6.QtWidgets import (
 from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.runs.status import ACTIVE, look_of, status_words
 from studio.system.disk import what_to_do
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog, tell
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
 from ui.style import icons, theme
+from ui.style.choice_dialog import Choice, ChoiceDialog, tell
 from ui.style.widgets import plain_tip
 
 SUMMARY_ROLE = Qt.ItemDataRole.UserRole + 1

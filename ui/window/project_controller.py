@@ -30,7 +30,7 @@ from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
 from studio.graph.templates import Template, from_template
 from studio.system.paths import assets_dir, current_dir, data_dir, file_name
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog, tell
+from ui.style.choice_dialog import Choice, ChoiceDialog, tell
 from ui.window.preferences import Preferences
 from ui.window.window_store import WindowStore
 

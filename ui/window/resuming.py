@@ -7,7 +7,7 @@ from typing import Literal
 from PySide6.QtWidgets import QWidget
 
 from studio.runs.compare import Comparison
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+from ui.style.choice_dialog import Choice, ChoiceDialog
 
 Answer = Literal["new", "as_it_was", "cancel"]
 NEW = Choice("new", "Run with the New Settings", default=True)

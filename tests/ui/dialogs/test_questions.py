@@ -10,8 +10,8 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QPlainTextEdit, QPushButton, QWidget
 
-from ui.dialogs.choice_dialog import tell
 from ui.dialogs.crash_dialog import CrashDialog
+from ui.style.choice_dialog import tell
 from ui.window.project_controller import UnsavedChangesDialog, ask_unsaved
 
 
