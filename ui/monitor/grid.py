@@ -35,6 +35,8 @@ class PlotGrid(QWidget):
         self._bar = self._make_bar()
         self._grid = QGridLayout()
         self._grid.setSpacing(2)
+        for column in range(COLUMNS):
+            self._grid.setColumnStretch(column, 1)
         for index, plot in enumerate(self._plots):
             self._grid.addWidget(plot, index // COLUMNS, index % COLUMNS)
         layout = QVBoxLayout(self)

@@ -15,7 +15,7 @@ from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.evaluation import ExampleTable, MeasureBars
 from ui.style.widgets import TextLabel, scrolling
 
-NARROW_PX, LEAST_PX = 640, 260
+NARROW_PX, LEAST_PX = 720, 340
 
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
@@ -43,12 +43,11 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.bars)
         inside.addWidget(self.examples, 1)
         self.outcome = TextLabel("", self)
-        self.outcome.setContentsMargins(8, 6, 8, 4)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
         self.artifacts.setMinimumWidth(LEAST_PX)
-        self.examples.setMinimumHeight(LEAST_PX // 2)
+        self.examples.setMinimumHeight(LEAST_PX // 3)
         self._split.addWidget(self.artifacts)
         self._split.addWidget(self._comparison)
         self._split.setSizes([440, 560])
@@ -62,7 +61,10 @@ class ResultsPanel(QWidget):
         column = QVBoxLayout(filled)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.outcome)
+        around = QVBoxLayout()
+        around.setContentsMargins(8, 6, 8, 4)
+        around.addWidget(self.outcome)
+        column.addLayout(around)
         column.addWidget(self._split, 1)
         self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
