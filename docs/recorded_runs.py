@@ -227,7 +227,7 @@ class Played:
             [sys.executable, "-c", _HOLD, str(ROOT), str(self.folder.lock_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline().strip() == "True"

@@ -186,7 +186,7 @@ def test_problems_fit(low: Session, qtbot: QtBot) -> None:
 def test_a_long_message_is_elided_before_the_parts_at_the_right(low: Session) -> None:
     status = low.window.status
     status.tell(LONG * 4)
-    assert status.toolTip() == (LONG * 4).strip()
+    assert status.toolTip().count(LONG.strip()) == 4
     QApplication.processEvents()
     image = status.grab().toImage()
     begin = status.problems.x()

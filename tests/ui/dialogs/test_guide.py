@@ -32,6 +32,7 @@ SOURCES = "\n".join(
 def window(qtbot: QtBot) -> GuideWindow:
     made = GuideWindow()
     qtbot.addWidget(made)
+    made.resize(900, 640)  # as on a screen that has room for it
     made.show()
     qtbot.waitExposed(made)
     return made
