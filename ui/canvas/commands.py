@@ -48,7 +48,7 @@ class Commands:
     def cut(self) -> None:
         """Copy, then delete."""
         self.copy()
-        self._view.editor.delete(self._view.selected_ids())
+        self._view.editor.delete(self._view.selected_ids(), verb="Cut")
 
     def copy(self) -> None:
         """Put the selected nodes on the clipboard as project-file data."""

@@ -88,11 +88,13 @@ class Editor:
         shifted = {i: (x + dx, y + dy) for i, (x, y) in spots.items()}
         self.move(shifted, merge_key="nudge " + " ".join(sorted(ids)))
 
-    def delete(self, node_ids: Iterable[str], wires: Iterable[Wire] = ()) -> None:
-        """Remove nodes with their wires, and single wires."""
+    def delete(
+        self, node_ids: Iterable[str], wires: Iterable[Wire] = (), verb: str = "Delete"
+    ) -> None:
+        """Remove nodes with their wires, and single wires; ``verb`` names the step."""
         ids, single = tuple(node_ids), tuple(wires)
         what = self.named(ids) if ids else ("wire" if len(single) == 1 else f"{len(single)} wires")
-        self.document.edit(edits.remove(self.graph, ids, single), f"Delete {what}")
+        self.document.edit(edits.remove(self.graph, ids, single), f"{verb} {what}")
 
     def connect(self, wire: Wire, instead_of: Wire | None = None) -> Wire | None:
         """Add a wire; returns the wire that it replaced at its input, if any."""
