@@ -285,6 +285,9 @@ def test_every_part_of_the_window_in_each_phase_of_a_training(
     assert window.banner.text() == window.results.outcome.text() == found.sentence()
     assert "Exact match: " in window.banner.text()
     assert made_words(found.made) in window.banner.text()
+    assert window.tabs.tabText(2) == f"Results ({len(found.made)})"
+    tree = window.results.artifacts.tree
+    assert tree.topLevelItemCount() == len(found.made) + 1  # and one for all that was prepared
     row_of_list(session, qtbot, "Completed")
     assert window.own["run"].isEnabled()
 
@@ -440,7 +443,7 @@ FAILED: dict[str, tuple[Break, str, str]] = {
         "not enough memory",
     ),
     "train save": (fill_disk_for_tensors, "in Train while writing the adapter", "disk is full."),
-    "train verify": (damage_adapter, "in Train while", "adapter_model.safetensors"),
+    "train verify": (damage_adapter, "in Train while", "adapter_model.safetensors is damaged"),
     "merge merge": (fill_disk_for_weights, "in Merge while adding the adapter", "disk is full"),
     "evaluate generate": (
         raise_in_answers,
@@ -479,7 +482,8 @@ def test_a_failure_in_each_phase(
     assert failure is not None
     text = window.banner.text()
     assert text.startswith(f"Failed {where}")
-    assert why in text
+    assert why in failure["sentence"]
+    assert f" {failure['sentence']} " in text
     assert text.endswith(str(failure.get("hint") or ""))
     assert window.banner._icon_name == "circle-x"
     check_end(session, qtbot, capsys, node, "Failed", text[: text.index(". ") + 1])
