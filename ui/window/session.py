@@ -35,7 +35,7 @@ from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
-from ui.window import actions, help_windows, resuming, run_banners
+from ui.window import actions, help_windows, resuming, run_banners, tour
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
@@ -43,6 +43,7 @@ from ui.window.preferences import Preferences
 from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
+from ui.window.tour import Tour
 from ui.window.window_store import WindowStore
 from workers.row_check import RowCheck
 from workers.task import Task, run_task
@@ -76,6 +77,8 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self.tour: Tour | None = None
+        self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
@@ -103,6 +106,7 @@ class Session(QObject):
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
             "guide": self.show_guide,
+            "tour": self.show_tour,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
         }
@@ -179,6 +183,8 @@ class Session(QObject):
         self.problems.check()
         self.display.show_run()
         self.look_at_runs()
+        if self.first_start:
+            tour.offer(self)
         self._asking = run_task(torch_report.ask, self._device_known)
         gc.freeze()  # later collections skip everything that was imported and built so far
 
@@ -231,6 +237,7 @@ class Session(QObject):
         self.runs.project_opened()
         self.window.banner.dismiss("recovery")
         self.window.banner.dismiss("set-up")
+        self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
         if self.window.monitor is not None:
             self.window.canvas.fit_all()
@@ -389,6 +396,10 @@ class Session(QObject):
     def show_guide(self) -> None:
         """Help → Guide."""
         help_windows.show_guide(self.window)
+
+    def show_tour(self) -> None:
+        """Help → Tour."""
+        tour.begin(self)
 
     def show_about(self) -> None:
         """Version and licence."""
