@@ -54,11 +54,12 @@ class Commands:
         """Put the selected nodes on the clipboard as project-file data."""
         ids = self._view.selected_ids()
         if ids:
-            QGuiApplication.clipboard().setMimeData(self._view.editor.copied(ids))
+            # Text: a QMimeData made in Python that is left on the clipboard crashes Qt at its end.
+            QGuiApplication.clipboard().setText(self._view.editor.copied(ids))
 
     def paste(self) -> None:
         """Put the clipboard's nodes at the cursor and select them."""
-        piece = piece_in(QGuiApplication.clipboard().mimeData())
+        piece = piece_in(QGuiApplication.clipboard().text())
         if piece is None:
             self._view.message.emit("The clipboard contains no nodes.")
             return
