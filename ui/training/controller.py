@@ -18,6 +18,7 @@ from studio.estimate import fit
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts, job_of
 from studio.estimate.words import gib, headline, short, span
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
@@ -33,6 +34,7 @@ from ui.inspector.editors.schedule import SchedulePicture
 from ui.inspector.panel import InspectorPanel
 from ui.inspector.row import words_for
 from ui.runs.controller import RunController
+from ui.style.guide_link import explain
 from ui.training.changes import applied, change_of, spec_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
@@ -264,6 +266,7 @@ class TrainingController(QObject):
         dialog = ChangesDialog(
             title, sentence, changes, outcome, self._inspector.window(), kept_values
         )
+        explain(dialog, guide.PARTS["recipe" if title == "Recipe" else "make-it-fit"])
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)

@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QObject, QTimer, Slot
+from PySide6.QtCore import QObject, QTimer, QUrl, Slot
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QApplication, QWidget
 
 from studio.errors import StudioError
 from studio.estimate.machine import wanted_in
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
@@ -33,6 +35,7 @@ from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
+from ui.style.guide_link import SCHEME, explained_at
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
 from ui.window import actions, help_windows, resuming, run_banners
@@ -81,6 +84,8 @@ class Session(QObject):
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
         self._connect_parts()
+        # The stubs ask for bytes, which PySide6 refuses.
+        QDesktopServices.setUrlHandler(SCHEME, self, "open_guide")  # type: ignore[arg-type]
         self._project_opened()
 
     # ------------------------------------------------------------ links
@@ -103,6 +108,7 @@ class Session(QObject):
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
             "guide": self.show_guide,
+            "guide_here": self.show_guide_here,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
         }
@@ -351,7 +357,8 @@ class Session(QObject):
             raise error
         hint = f" {error.hint}" if error.hint else ""
         self.window.status.tell(error.sentence + hint)
-        self.window.banner.offer("error", "circle-alert", error.sentence + hint)
+        place = guide.of_problem(error.code)
+        self.window.banner.offer("error", "circle-alert", error.sentence + hint, guide=place)
 
     def note(self, text: str) -> None:
         """Add a line of the window itself to the log."""
@@ -388,7 +395,21 @@ class Session(QObject):
 
     def show_guide(self) -> None:
         """Help → Guide."""
-        help_windows.show_guide(self.window)
+        help_windows.show_guide(self.window, guide.INDEX)
+
+    def show_guide_here(self) -> None:
+        """F1: the page about what has the focus; on the canvas, about the selected node."""
+        focus, canvas = QApplication.focusWidget(), self.window.canvas
+        place = explained_at(focus)
+        if focus is canvas and (node := canvas.current_id()) is not None:
+            place = guide.of_node(self.document.graph.node(node).type) or place
+        help_windows.show_guide(self.window, place or guide.INDEX)
+
+    @Slot(QUrl)
+    def open_guide(self, url: QUrl) -> None:
+        """A link to the guide was clicked."""
+        place = url.path() + (f"#{url.fragment()}" if url.hasFragment() else "")
+        help_windows.show_guide(self.window, place)
 
     def show_about(self) -> None:
         """Version and licence."""
@@ -411,6 +432,7 @@ class Session(QObject):
     def close(self) -> None:
         """Handle closing: save the layout, detach runs and listeners."""
         self.store.save_layout(self.window)
+        QDesktopServices.unsetUrlHandler(SCHEME)
         self._stop_listening()
         self.problems.close()
         self.row_check.cancel()
