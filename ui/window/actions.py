@@ -106,6 +106,13 @@ SPECS = (
         "Open the guide at the page about what has the focus",
     ),
     Spec(
+        "tour",
+        "Tour",
+        "mouse-pointer-2",
+        (),
+        "Explain the main parts of the window in five steps, on the starter project",
+    ),
+    Spec(
         "shortcuts",
         "Keyboard Shortcuts",
         "keyboard",
@@ -163,7 +170,7 @@ def fill_menus(
     run = bar.addMenu("&Run")
     _add(run, own, ("run", "stop", "finish", "resume", None, "next_problem", "runs_folder"))
     help_ = bar.addMenu("&Help")
-    _add(help_, own, ("guide", "guide_here", None, "shortcuts", "about"))
+    _add(help_, own, ("guide", "guide_here", "tour", None, "shortcuts", "about"))
 
 
 def _add(menu: QMenu, actions: Actions, names: Sequence[str | None]) -> None:

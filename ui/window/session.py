@@ -38,7 +38,7 @@ from ui.style import theme
 from ui.style.guide_link import SCHEME, explained_at
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
-from ui.window import actions, help_windows, resuming, run_banners
+from ui.window import actions, help_windows, resuming, run_banners, tour
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
@@ -46,6 +46,7 @@ from ui.window.preferences import Preferences
 from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
+from ui.window.tour import Tour
 from ui.window.window_store import WindowStore
 from workers.row_check import RowCheck
 from workers.task import Task, run_task
@@ -79,6 +80,8 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self.tour: Tour | None = None
+        self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
@@ -109,6 +112,7 @@ class Session(QObject):
             "theme": self.switch_theme,
             "guide": self.show_guide,
             "guide_here": self.show_guide_here,
+            "tour": self.show_tour,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
         }
@@ -185,6 +189,8 @@ class Session(QObject):
         self.problems.check()
         self.display.show_run()
         self.look_at_runs()
+        if self.first_start:
+            tour.offer(self)
         self._asking = run_task(torch_report.ask, self._device_known)
         gc.freeze()  # later collections skip everything that was imported and built so far
 
@@ -237,6 +243,7 @@ class Session(QObject):
         self.runs.project_opened()
         self.window.banner.dismiss("recovery")
         self.window.banner.dismiss("set-up")
+        self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
         if self.window.monitor is not None:
             self.window.canvas.fit_all()
@@ -410,6 +417,10 @@ class Session(QObject):
         """A link to the guide was clicked."""
         place = url.path() + (f"#{url.fragment()}" if url.hasFragment() else "")
         help_windows.show_guide(self.window, place)
+
+    def show_tour(self) -> None:
+        """Help → Tour."""
+        tour.begin(self)
 
     def show_about(self) -> None:
         """Version and licence."""
