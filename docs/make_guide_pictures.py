@@ -31,7 +31,12 @@ COLORS = 256
 SCREEN = (1440, 1000)
 WITHIN_MS, SETTLE_MS = 40_000, 300
 MARGIN = 6
-SIZES = {"adapter": 19_600_000, "model": 538_000_000, "export": 538_000_000}
+SIZES = {
+    "adapter": 19_600_000,
+    "merged": 538_000_000,
+    "merged_model": 538_000_000,
+    "export": 538_000_000,
+}
 """Bytes of what the recorded runs made."""
 sys.path.insert(0, str(ROOT))
 
@@ -341,7 +346,7 @@ def data(stage: Stage) -> None:
     tokens: Any = session.tabs.page(TOKENS)
     stage.until(lambda: tokens.row_view.flow.row is not None)
     stage.wait(1000)
-    stage.take("tokens", inspector, lambda: stage.area_of(inspector, tokens.row_view))
+    stage.take("tokens", inspector, lambda: stage.area_of(inspector, tokens.row_view, margin=0))
     session.tabs.choose(REPORT)
     report: Any = session.tabs.page(REPORT)
     stage.wait(2500)
@@ -349,7 +354,7 @@ def data(stage: Stage) -> None:
     report.button.click()
     stage.until(lambda: report.view.cards)
     stage.wait(1000)
-    stage.take("report", inspector, lambda: QRect(0, 0, inspector.width(), 430))
+    stage.take("report", inspector, lambda: stage.area_of(inspector, report.view.cards[0]))
     stage.close()
 
 
@@ -385,7 +390,7 @@ def curves(stage: Stage) -> None:
         monitor = session.window.make_monitor()
         stage.wait(1500)
         monitor.draw_now()
-        stage.take(f"curve-{name}", monitor, lambda m=monitor: stage.area_of(m, m.loss))
+        stage.take(f"curve-{name}", monitor, lambda m=monitor: stage.area_of(m, m.loss, margin=0))
         stage.close()
 
 
@@ -401,7 +406,7 @@ def results(stage: Stage) -> None:
     results = session.window.results
     stage.take("results", results)
     comparison = [results.bars, results.examples]
-    stage.take("evaluation", results, lambda: stage.area_of(results, *comparison))
+    stage.take("evaluation", results, lambda: stage.area_of(results, *comparison, margin=0))
     stage.close()
 
 
@@ -416,16 +421,20 @@ def stopping(stage: Stage) -> None:
     banner = session.window.banner
     stage.take("resume", banner)
 
-    def draw() -> None:
-        stage.until(lambda: session.window.findChildren(ResumeDialog))
-        (dialog,) = session.window.findChildren(ResumeDialog)
-        stage.wait()
-        stage.take("changed", dialog)
-        dialog.reject()
+    drawn: list[bool] = []
 
-    QTimer.singleShot(0, draw)
+    def draw() -> None:
+        for dialog in session.window.findChildren(ResumeDialog):
+            look.stop()
+            stage.take("changed", dialog)
+            dialog.reject()
+            drawn.append(True)
+
+    look = QTimer(session.window, interval=200)  # the dialog has a loop of its own
+    look.timeout.connect(draw)
+    look.start()
     session.runs.resume()
-    stage.wait()
+    stage.until(lambda: drawn)
     stage.close()
 
 
