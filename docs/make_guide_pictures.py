@@ -304,7 +304,7 @@ def first_training(stage: Stage) -> None:
     dialog = session.new_training.dialog
     assert dialog is not None
     stage.until(lambda: dialog.cards)
-    dialog.resize(620, 300)
+    dialog.resize(620, 460)
     stage.take("base-models", dialog)
     card: BaseCard = next(c for c in dialog.cards if c.isEnabled())
     card.click()
