@@ -47,7 +47,7 @@ def test_a_picture_is_small(file: str) -> None:
     path = maker.PICTURES / file
     assert path.stat().st_size <= MOST_BYTES
     size = QImageReader(str(path)).size()
-    assert 300 * PICTURE_SCALE <= size.width() <= 1000 * PICTURE_SCALE
+    assert 280 * PICTURE_SCALE <= size.width() <= 1000 * PICTURE_SCALE
     assert PICTURE_SCALE == maker.SCALE
 
 

@@ -117,8 +117,9 @@ class _Browser(QTextBrowser):
         return image
 
     def _room(self) -> float:
-        bar = self.verticalScrollBar().sizeHint().width()
-        return max(self.width() - 2 * self.document().documentMargin() - 2 * bar, 1.0)
+        document, bar = self.document(), self.verticalScrollBar().sizeHint().width()
+        around = 2 * document.documentMargin() + 2 * bar + document.indentWidth()  # also in a list
+        return max(self.width() - around, 1.0)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Qt: scale the pictures to the new width."""

@@ -136,7 +136,9 @@ def test_pictures_have_their_size_or_the_width_of_the_page(window: GuideWindow, 
         room = window.browser.viewport().width()
         for shown, file in pictures(window, page):
             natural = file.width() / guide.PICTURE_SCALE
-            assert 0.9 * min(natural, room - 60) <= shown.deviceIndependentSize().width() <= natural
+            assert (
+                0.9 * min(natural, room - 100) <= shown.deviceIndependentSize().width() <= natural
+            )
             assert shown.deviceIndependentSize().width() <= room
 
 
