@@ -55,6 +55,7 @@ class GuideLink(QLabel):
             | Qt.TextInteractionFlag.LinksAccessibleByKeyboard
         )
         self.setOpenExternalLinks(True)
+        self.setMinimumWidth(1)  # it never keeps a panel wide
         self.setToolTip("Open the guide at the page about this (F1)")
         explain(self, place)
 
