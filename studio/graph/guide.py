@@ -104,7 +104,7 @@ _PROBLEM_CODES = {
     "memory.md#the-estimate": "estimate too_large",
     _MERGE: "cannot_merge",
     _EXPORT: "file_in_the_way folder_not_empty invalid_name path_too_long wrong_export",
-    _VERIFIED: "export_mismatch merge_mismatch reload_mismatch",
+    _VERIFIED: "adapter_damaged export_mismatch merge_mismatch reload_mismatch",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _NO_GPU: "gpu_lost gpu_not_used no_such_device two_devices",
     _DISK: "copy_failed disk_full no_permission not_writable runs_folder save_failed",
