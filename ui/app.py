@@ -92,6 +92,7 @@ def open_session(app: QApplication, project: Path | None = None) -> Session:
     store = WindowStore(config_dir() / "window.ini")
     document, registry = Document(), load_registry()
     window = MainWindow(document, registry, loaded.settings.runs_dir())
+    window.shown_first.connect(lambda: QTimer.singleShot(0, window, _note_startup))
     preferences.setParent(window)
     session = Session(window, document, registry, preferences, store)
     window.place(app.primaryScreen().availableGeometry())
@@ -101,7 +102,6 @@ def open_session(app: QApplication, project: Path | None = None) -> Session:
     for notice in filter(None, notices):
         session.note(notice)
         window.banner.offer("notice", "info", notice)
-    window.shown_first.connect(_note_startup)
     window.show()
     return session
 

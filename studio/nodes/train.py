@@ -11,7 +11,6 @@ from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.node_settings.train import TrainSettings
-from studio.preview.report_cache import kept_problems
 from studio.system import torch_report
 from studio.system.device import AUTO, CPU, choose, names, wanted_device, why_unused
 from studio.variants.lora_method import rate_text
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or the connected nodes; data without trained tokens."""
+    from studio.preview.report_cache import kept_problems
+
     yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)

@@ -1,0 +1,100 @@
+"""What follows the first paint: in short steps, so that the window answers at once.
+
+The libraries of the curves are imported on a pool thread meanwhile. The modules below are imported at their first use;
+it would be felt there, so that happens here, too. The curves come last: ``MainWindow.monitor`` is set when all is done.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, QTimer
+
+from workers.task import run_task
+
+if TYPE_CHECKING:
+    from ui.window.session import Session
+
+LIBRARIES = ("numpy", "pyqtgraph", "regex")
+FIRST_USES = (
+    "studio.data.detect",
+    "studio.data.check",
+    "studio.data.used_rows",
+    "studio.data.full_check",
+    "studio.model.models",
+    "studio.estimate.job",
+    "studio.adapters.configure",
+    "studio.estimate.graph",
+    "studio.estimate.words",
+    "studio.estimate.forecast",
+    "ui.inspector.editors.model",
+    "ui.inspector.editors.pick",
+    "ui.inspector.node_form",
+    "ui.training.estimate_strip",
+    "workers.run_thread",
+    "ui.runs.follower",
+    "ui.data.rows_page",
+    "studio.recipe.recipe",
+    "studio.recipe.facts",
+    "studio.recipe.base_models",
+    "ui.training.base_dialog",
+    "ui.training.changes_dialog",
+)
+
+
+class Opening(QObject):
+    """Completes the window of a session: one step each time when its event loop has nothing else to do."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self._ready = False
+        self._steps = self._made()
+        self._timer = QTimer(self, interval=0)
+        self._timer.timeout.connect(self._step)
+
+    def start(self) -> None:
+        """Begin; nothing is done before."""
+        run_task(lambda: [importlib.import_module(name) for name in LIBRARIES], self._imported)
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Do no more steps."""
+        self._timer.stop()
+        self._steps.close()
+
+    def _step(self) -> None:
+        if next(self._steps, self) is self:
+            self._timer.stop()
+
+    def _imported(self, modules: object) -> None:
+        del modules
+        self._ready = True
+        self._timer.start()
+
+    def _made(self) -> Iterator[None]:
+        session, window = self._session, self._session.window
+        window.canvas.fit_all()
+        yield
+        session.display.show_run()
+        session.look_at_runs()
+        yield
+        session.ask_for_device()
+        for name in FIRST_USES:
+            importlib.import_module(name)
+            yield
+        while not self._ready:
+            self._timer.stop()  # until the libraries are there
+            yield
+        session.problems.check()
+        yield
+        for _ in window.make_monitor():
+            yield
+        assert window.monitor is not None
+        window.monitor.run_wanted.connect(session.runs.show_run)
+        session.display.show_curves()
+        gc.freeze()  # later collections skip everything that was imported and built so far
+        gc.enable()  # main.py has disabled it for the start
