@@ -202,7 +202,8 @@ def check_device(settings: TrainSettings, context: CheckContext) -> Iterable[Pro
 def device_of(context: CheckContext) -> str:
     """The device that the Train nodes of the project name."""
     nodes = context.project.values()
-    return wanted_device((kind, vars(values)) for kind, values in nodes if values is not None)
+    trains = [values for kind, values in nodes if kind == "train" and values is not None]
+    return wanted_device(("train", vars(values)) for values in trains)
 
 
 def choices(settings: TrainSettings, project_dir: Path, field: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
@@ -75,7 +75,7 @@ class Opening(QObject):
         self._ready = True
         self._timer.start()
 
-    def _made(self) -> Iterator[None]:
+    def _made(self) -> Generator[None, None, None]:
         session, window = self._session, self._session.window
         window.canvas.fit_all()
         yield
