@@ -46,6 +46,7 @@ def run_window(project: str | None = None) -> int:
     """Open the window on a project, the last one, or the starter; returns the exit code."""
     app = make_application()
     session = open_session(app, Path(project) if project else None)
+    session.first_start = project is None and session.store.is_first_start()
     return _loop(app, session)
 
 

@@ -99,6 +99,13 @@ SPECS = (
     ),
     Spec("guide", "Guide", "book-open", (), "Open the guide, which needs no network"),
     Spec(
+        "tour",
+        "Tour",
+        "mouse-pointer-2",
+        (),
+        "Explain the main parts of the window in five steps, on the starter project",
+    ),
+    Spec(
         "shortcuts",
         "Keyboard Shortcuts",
         "keyboard",
@@ -156,7 +163,7 @@ def fill_menus(
     run = bar.addMenu("&Run")
     _add(run, own, ("run", "stop", "finish", "resume", None, "next_problem", "runs_folder"))
     help_ = bar.addMenu("&Help")
-    _add(help_, own, ("guide", "shortcuts", "about"))
+    _add(help_, own, ("guide", "tour", "shortcuts", "about"))
 
 
 def _add(menu: QMenu, actions: Actions, names: Sequence[str | None]) -> None:

@@ -42,6 +42,7 @@ FIRST_USES = (
     "studio.recipe.base_models",
     "ui.training.base_dialog",
     "ui.training.changes_dialog",
+    "ui.window.tour",
 )
 
 
@@ -82,6 +83,11 @@ class Opening(QObject):
         session.display.show_run()
         session.look_at_runs()
         yield
+        if session.first_start:
+            from ui.window import tour
+
+            tour.offer(session)
+            yield
         session.ask_for_device()
         for name in FIRST_USES:
             importlib.import_module(name)

@@ -48,6 +48,7 @@ from workers.task import Task, run_task
 
 if TYPE_CHECKING:
     from studio.recipe.base_models import Candidate
+    from ui.window.tour import Tour
 
 
 class Session(QObject):
@@ -80,6 +81,8 @@ class Session(QObject):
         self._asking: Task | None = None
         self._shown = False
         self.opening = Opening(self)
+        self.tour: Tour | None = None
+        self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
@@ -107,6 +110,7 @@ class Session(QObject):
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
             "guide": self.show_guide,
+            "tour": self.show_tour,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
         }
@@ -230,6 +234,7 @@ class Session(QObject):
         self.runs.project_opened()
         self.window.banner.dismiss("recovery")
         self.window.banner.dismiss("set-up")
+        self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
         if self._shown:
             self.window.canvas.fit_all()
@@ -388,6 +393,12 @@ class Session(QObject):
     def show_guide(self) -> None:
         """Help → Guide."""
         help_windows.show_guide(self.window)
+
+    def show_tour(self) -> None:
+        """Help → Tour."""
+        from ui.window import tour
+
+        tour.begin(self)
 
     def show_about(self) -> None:
         """Version and licence."""

@@ -29,6 +29,10 @@ class WindowStore:
         self._settings.setValue("window/docks", window.saveState(LAYOUT_VERSION))
         self._settings.sync()
 
+    def is_first_start(self) -> bool:
+        """Whether no window was closed before."""
+        return not self._settings.contains("window/geometry")
+
     def restore_layout(self, window: QMainWindow) -> bool:
         """Put the window where it was; False on the first start."""
         geometry = self._settings.value("window/geometry")
