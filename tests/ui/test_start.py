@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from tests.timing import cpu_limit, wait_until
+from ui import app as program
+from ui.window import opening
+from ui.window.project_controller import starter_path
+from ui.window.session import Session
+from workers.run_thread import detach_all
+from workers.task import wait_for_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_WITHIN_S = 4.0
@@ -100,3 +113,87 @@ def test_the_entry_finds_its_functions(name: str) -> None:
     import ui.app
 
     assert callable(getattr(ui.app, name))
+
+
+def test_what_is_imported_in_steps_needs_no_library_of_the_curves() -> None:
+    """Such a step would wait for the library, which is imported on another thread meanwhile."""
+    code = (
+        "import importlib, sys, ui.app, ui.window.opening as opening\n"
+        "[importlib.import_module(name) for name in opening.FIRST_USES]\n"
+        "early = {*opening.LIBRARIES, 'torch'} & set(sys.modules)\n"
+        "[importlib.import_module(name) for name in opening.LIBRARIES]\n"
+        "sys.exit(f'imported: {early}' if early else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def open_early(
+    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Session]:
+    """The window of the program on the starter, painted but not complete."""
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path))
+    session = program.open_session(qapp, starter_path())
+    session.window.may_close = lambda: True
+    qtbot.waitExposed(session.window)
+    assert session.window.monitor is None
+    yield session
+    session.window.close()
+    session.window.deleteLater()
+    detach_all()
+    wait_for_tasks()
+
+
+class Keys(QObject):
+    """Notes when a widget receives a key."""
+
+    def __init__(self, watched: QObject, seen: list[str]) -> None:
+        super().__init__(watched)
+        self._seen = seen
+        watched.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.KeyPress:
+            self._seen.append("key")
+        return False
+
+
+def test_a_key_is_handled_between_any_two_steps_that_complete_the_window(
+    open_early: Session, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canvas, seen = open_early.window.canvas, list[str]()
+    Keys(canvas, seen)
+    real = importlib.import_module
+
+    def import_module(name: str) -> object:
+        if threading.current_thread() is threading.main_thread():
+            seen.append("step")
+            key = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_F24, Qt.KeyboardModifier.NoModifier)
+            QApplication.postEvent(canvas, key)  # pressed while this step is at work
+        return real(name)
+
+    monkeypatch.setattr(opening.importlib, "import_module", import_module)
+    qtbot.waitUntil(lambda: open_early.window.monitor is not None)
+    assert seen == ["step", "key"] * len(opening.FIRST_USES)
+    assert len(open_early.window.monitor.plots) == 5
+
+
+def test_a_project_opened_before_the_window_is_complete_is_checked(
+    open_early: Session, qtbot: QtBot
+) -> None:
+    open_early.project.new()
+    assert open_early.window.monitor is None
+    qtbot.waitUntil(lambda: open_early.window.monitor is not None)
+    assert [p.code for p in open_early.problems.problems] == ["empty"]
+    assert open_early.window.status.problems.text() == "1 problem"
+
+
+def test_a_window_can_be_closed_before_it_is_complete(open_early: Session) -> None:
+    open_early.window.close()
+    wait_for_tasks()
+    QApplication.processEvents()
+    assert not open_early.window.isVisible()
+    assert open_early.window.monitor is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
@@ -53,19 +53,20 @@ class Opening(QObject):
         super().__init__(session)
         self._session = session
         self._ready = False
-        self._steps = self._made()
+        self._steps: Iterator[None] = self._made()
         self._timer = QTimer(self, interval=0)
         self._timer.timeout.connect(self._step)
 
     def start(self) -> None:
         """Begin; nothing is done before."""
+        self._session.problems.wait()  # the check needs one of the libraries, and would wait for it
         run_task(lambda: [importlib.import_module(name) for name in LIBRARIES], self._imported)
         self._timer.start()
 
     def stop(self) -> None:
         """Do no more steps."""
         self._timer.stop()
-        self._steps.close()
+        self._steps = iter(())
 
     def _step(self) -> None:
         if next(self._steps, self) is self:
@@ -76,7 +77,7 @@ class Opening(QObject):
         self._ready = True
         self._timer.start()
 
-    def _made(self) -> Generator[None, None, None]:
+    def _made(self) -> Iterator[None]:
         session, window = self._session, self._session.window
         window.canvas.fit_all()
         yield
@@ -88,7 +89,6 @@ class Opening(QObject):
 
             tour.offer(session)
             yield
-        session.ask_for_device()
         for name in FIRST_USES:
             importlib.import_module(name)
             yield
@@ -96,6 +96,7 @@ class Opening(QObject):
             self._timer.stop()  # until the libraries are there
             yield
         session.problems.check()
+        session.ask_for_device()
         yield
         for _ in window.make_monitor():
             yield
