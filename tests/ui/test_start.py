@@ -147,6 +147,21 @@ def open_early(
     wait_for_tasks()
 
 
+def test_the_first_picture_is_the_one_that_stays(open_early: Session, qtbot: QtBot) -> None:
+    """Nothing jumps or changes when the window is complete: the graph is fitted and the buttons tell the truth."""
+    window = open_early.window
+    canvas, buttons = window.canvas, ("run", "stop", "finish", "resume", "save")
+
+    def seen() -> list[object]:
+        states = [(window.own[name].isEnabled(), window.own[name].isVisible()) for name in buttons]
+        return [canvas.viewportTransform(), canvas.viewport().size(), *states]
+
+    first = seen()
+    assert not window.own["stop"].isEnabled()
+    qtbot.waitUntil(lambda: window.monitor is not None)
+    assert seen() == first
+
+
 class Keys(QObject):
     """Notes when a widget receives a key."""
 

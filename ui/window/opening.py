@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ui.window.session import Session
 
 LIBRARIES = ("numpy", "pyqtgraph", "regex")
+"""In the order in which they are needed: by the check of the project, by the curves, by some settings."""
 FIRST_USES = (
     "studio.data.detect",
     "studio.data.check",
@@ -52,7 +53,7 @@ class Opening(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session = session
-        self._ready = False
+        self._waiting = LIBRARIES
         self._steps: Iterator[None] = self._made()
         self._timer = QTimer(self, interval=0)
         self._timer.timeout.connect(self._step)
@@ -60,7 +61,7 @@ class Opening(QObject):
     def start(self) -> None:
         """Begin; nothing is done before."""
         self._session.problems.wait()  # the check needs one of the libraries, and would wait for it
-        run_task(lambda: [importlib.import_module(name) for name in LIBRARIES], self._imported)
+        self._import()
         self._timer.start()
 
     def stop(self) -> None:
@@ -72,15 +73,24 @@ class Opening(QObject):
         if next(self._steps, self) is self:
             self._timer.stop()
 
-    def _imported(self, modules: object) -> None:
-        del modules
-        self._ready = True
+    def _import(self) -> None:
+        name = self._waiting[0]
+        run_task(lambda: importlib.import_module(name), self._imported)
+
+    def _imported(self, module: object) -> None:
+        del module
+        self._waiting = self._waiting[1:]
+        if self._waiting:
+            self._import()
         self._timer.start()
+
+    def _until_imported(self, name: str) -> Iterator[None]:
+        while name in self._waiting:
+            self._timer.stop()  # until a library is there
+            yield
 
     def _made(self) -> Iterator[None]:
         session, window = self._session, self._session.window
-        window.canvas.fit_all()
-        yield
         session.display.show_run()
         session.look_at_runs()
         yield
@@ -92,12 +102,11 @@ class Opening(QObject):
         for name in FIRST_USES:
             importlib.import_module(name)
             yield
-        while not self._ready:
-            self._timer.stop()  # until the libraries are there
-            yield
+        yield from self._until_imported("numpy")
         session.problems.check()
         session.ask_for_device()
         yield
+        yield from self._until_imported("pyqtgraph")
         for _ in window.make_monitor():
             yield
         assert window.monitor is not None

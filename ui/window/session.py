@@ -89,6 +89,7 @@ class Session(QObject):
         self._connect_actions()
         self._connect_parts()
         self._project_opened()
+        self._run_changed()
 
     # ------------------------------------------------------------ links
 
@@ -236,8 +237,8 @@ class Session(QObject):
         self.window.banner.dismiss("set-up")
         self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
+        self.window.canvas.fit_all()
         if self._shown:
-            self.window.canvas.fit_all()
             self.problems.check()
             self.runs.look_for_resumable()
             self.display.show_progress()
