@@ -1,53 +1,57 @@
 """The safetensors exporter: a folder that transformers, PEFT, vLLM and most tools load.
 
 A model consists of weights, config, generation config, tokenizer and chat template; an adapter of
-weights, config, tokenizer and chat template, with a reference to its base.
+weights, config, tokenizer, chat template and end tokens, with a reference to its base.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from studio.exporters.copy_files import copy_files, folder_size
-from studio.exporters.model_card import base_name
+from studio.export_folder.copy_files import copy_files, folder_size
 from studio.graph.node_type import Variant
-from studio.graph.schema import NoSettings
-from studio.system.atomic import write_atomic
+from studio.graph.schema import Settings, setting
 from studio.values import FULL_FINE_TUNING, AdapterValue
-from studio.variants.exporter import Exportable, Exporter
+from studio.variants.exporter import Exportable, Exporter, Written
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
 
-_ADAPTER_CONFIG = "adapter_config.json"
+
+class SafetensorsSettings(Settings):
+    """The form in which an adapter is written; a model is always written as it is."""
+
+    form: Literal["portable", "as_trained"] = setting(
+        "portable",
+        "Adapter form",
+        "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
+        "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
+        "other programs may apply another scale without an error. Models are not affected.",
+        choice_labels={"portable": "Portable", "as_trained": "As trained"},
+    )
+    max_rank: int = setting(
+        64,
+        "Maximum rank",
+        "What is not a LoRA (DoRA, OFT, fully trained modules, trained tokens, ...) is converted by a singular "
+        "value decomposition to at most this rank; the share of the change that is kept is shown. Typical: 32 to "
+        "256. A higher rank keeps more and makes a larger file. The rank of a LoRA is not lowered.",
+        ge=1,
+        le=512,
+        advanced=True,
+        shown_if={"form": "portable"},
+    )
 
 
-def write(context: StepContext, value: Exportable, settings: NoSettings, folder: Path) -> None:
-    """Copy the files of the model or adapter into ``folder``."""
-    del settings
-    in_run = folder.is_relative_to(context.folder)
-    copy_files(context, Path(value.path), folder, link_weights=in_run)
-    if isinstance(value, AdapterValue):
-        _name_base(folder / _ADAPTER_CONFIG, value)
-        if base_name(value.model.model) is None:
-            context.notice(
-                f"{_ADAPTER_CONFIG} contains the path of the base model on this machine.",
-                "Replace it with the Hub ID of the base model before you share the adapter.",
-                "info",
-            )
+def write(context: StepContext, value: Exportable, settings: Any, folder: Path) -> Written | None:
+    """Write the files of the model or adapter into ``folder``."""
+    if not isinstance(value, AdapterValue):
+        in_run = folder.is_relative_to(context.folder)
+        copy_files(context, Path(value.path), folder, link_weights=in_run)
+        return None
+    from studio.training.export.adapter import write_adapter
 
-
-def _name_base(path: Path, value: AdapterValue) -> None:
-    """Refer to the base by its hub id, if it has one, so that it is found on other machines."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    base = value.model.model
-    config["base_model_name_or_path"] = base_name(base) or base.path
-    if base_name(base) is None:
-        config["revision"] = None
-    # PEFT reads it in the encoding of the locale: only ASCII is the same in all of them.
-    write_atomic(path, json.dumps(config, indent=2) + "\n")
+    return write_adapter(context, value, settings, folder)
 
 
 def _kind(value: Exportable) -> str:
@@ -66,5 +70,6 @@ VARIANT = Variant(
     order=10,
     help="Weights, tokenizer, chat template and model card in one folder, as transformers and PEFT "
     "load them.",
+    settings=SafetensorsSettings,
     payload=Exporter(("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind),
 )

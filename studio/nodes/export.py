@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:
     """Whether the folder is writable and the exporter supports the connected input."""
-    from studio.exporters.folder import quick_check
+    from studio.export_folder.folder import quick_check
 
     return quick_check(settings, context)
 
@@ -27,7 +27,7 @@ def run(
 ) -> Mapping[str, Any]:
     """Write the folder with tokenizer, chat template and model card."""
     context.starts_libraries()
-    from studio.training.merge.export import export
+    from studio.training.export.make import export
 
     return export(context, inputs["model"], settings)
 

@@ -72,7 +72,6 @@ SUPPORT = {
         "trained_tokens",
     },
     "studio.adapters.research": {"clusters", "coefficients"},
-    "studio.exporters": {"folder", "model_card", "copy_files"},
     "studio.data.formats": {"_choices", "_columns", "_pairs"},
 }
 """What defines a kind of variant, or is shared by several of its files."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.exporters.safetensors import _name_base
+from studio.training.export.adapter import name_base
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
 from tests.e2e.studio_cli import ROOT, command, write_project
 from tests.timing import WAIT_S
@@ -97,7 +97,7 @@ def test_peft_reads_the_path_of_a_base_in_the_folder_of_a_user_with_umlauts(
     model = AdaptedModelValue.model_construct(
         model=ModelValue.model_construct(path=base, source=base)
     )
-    _name_base(tmp_path / "adapter_config.json", AdapterValue.model_construct(model=model))
+    name_base(tmp_path / "adapter_config.json", AdapterValue.model_construct(model=model))
     script = (
         "import sys, peft; config = peft.PeftConfig.from_pretrained(sys.argv[1])\n"
         "sys.stdout.buffer.write(config.base_model_name_or_path.encode())"

@@ -16,7 +16,7 @@ from studio.estimate.ask import request
 from studio.estimate.graph import estimate_graph
 from studio.estimate.job import Facts, job_of
 from studio.estimate.machine import this_machine
-from studio.exporters.copy_files import model_files
+from studio.export_folder.copy_files import model_files
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry

@@ -12,7 +12,7 @@ from studio.errors import StudioError
 from studio.estimate.graph import estimate_graph
 from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
-from studio.exporters.copy_files import model_files
+from studio.export_folder.copy_files import model_files
 from studio.graph.facts import facts_of
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry

@@ -10,8 +10,8 @@ import pytest
 from bootstrap import platforms, requirements
 from studio.cli import report
 from studio.errors import StudioError
-from studio.exporters import folder
-from studio.exporters.folder import refusal, replaced
+from studio.export_folder import folder
+from studio.export_folder.folder import refusal, replaced
 from studio.runs.failures import failure
 from studio.runs.folder import LONGEST_IN_RUN, create_run
 from studio.system import device, paths

@@ -6,7 +6,9 @@ texts. Shares no code with the merge.
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from studio.training.model.load import (
     pick_device,
     roomy_device,
 )
+from studio.training.saved.snapshot import CONFIG
 from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render
 from studio.values import AdapterValue, ModelValue
 
@@ -77,19 +80,42 @@ def quantized_difference(context: StepContext, adapter: AdapterValue, merged: Mo
     return _largest_difference(found, wanted)
 
 
-def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> float:
-    """The largest difference between the logits of an adapter and those of the one in ``other``, on its base."""
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference between two lists of logits, and the largest of the wanted ones."""
+
+    largest: float
+    logit: float
+
+
+def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> Difference:
+    """How the logits of the adapter in ``other`` differ from those of ``adapter``, on its base."""
     texts = _token_rows(adapter.path)
     base = load_base(context, adapter.model.model, "Loading the base model to compare")
     context.phase("verify", "Comparing the two adapters")
     model = PeftModel.from_pretrained(base, adapter.path)
     wanted = _logits(context, model, texts)
-    model.load_adapter(str(other), "other")
-    model.set_adapter("other")
+    if _only_layers(other) and _only_layers(Path(adapter.path)):
+        model.load_adapter(str(other), "other")
+        model.set_adapter("other")
+    else:  # PEFT does not combine them, and some methods change the base when they are loaded
+        del model, base
+        free_memory()
+        base = load_base(context, adapter.model.model, "Loading the base model to compare")
+        model = PeftModel.from_pretrained(base, str(other))
     found = _logits(context, model, texts)
     del model, base
     free_memory()
-    return _largest_difference(found, wanted)
+    largest = max(float(w.abs().max()) for w in wanted)
+    return Difference(_largest_difference(found, wanted), largest)
+
+
+def _only_layers(folder: Path) -> bool:
+    """Whether it is a LoRA that adds to layers and replaces nothing, so that PEFT holds it beside another one."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if config["peft_type"] != "LORA" or config.get("bias", "none") != "none":
+        return False
+    return not (config.get("modules_to_save") or config.get("trainable_token_indices"))
 
 
 def _token_rows(folder: str) -> list[list[int]]:

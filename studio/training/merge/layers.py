@@ -65,7 +65,7 @@ class MergePlan:
         return value.to(self.dtype) if value.is_floating_point() else value
 
     def _computed(self, name: str) -> dict[str, torch.Tensor]:
-        path = self._path(name)
+        path = self.path_of(name)
         if path in self.replaced:
             self.merged.add(path.rpartition(".")[0])
             return {name: self.replaced[path]}
@@ -78,7 +78,8 @@ class MergePlan:
             return {name: _with_rows(stored, self.tokens[owner])}
         return {name: self.stored.tensor(self.names[name])}
 
-    def _path(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
+        """The path in the model of a written name."""
         return f"{self.prefix}{name}"
 
     def _merged_layer(self, owner: str) -> dict[str, torch.Tensor]:
@@ -86,10 +87,12 @@ class MergePlan:
         layer = self.layers[owner]
         base = layer.get_base_layer()
         own = {
-            n: n.rpartition(".")[2] for n in self.names if self._path(n).rpartition(".")[0] == owner
+            n: n.rpartition(".")[2]
+            for n in self.names
+            if self.path_of(n).rpartition(".")[0] == owner
         }
         for name, parameter in own.items():
-            path = self._path(name)
+            path = self.path_of(name)
             value = self.replaced.get(path)
             if value is None:
                 value = self.stored.tensor(self.names[name])
@@ -118,7 +121,7 @@ class MergePlan:
 
 def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
     """Match the adapter with the stored weights; raises ``CannotMerge``."""
-    model = _skeleton(base)
+    model = skeleton(base)
     try:
         adapted = PeftModel.from_pretrained(
             model, str(adapter), is_trainable=False, low_cpu_mem_usage=True, torch_device="cpu"
@@ -160,7 +163,7 @@ def _tokens(model: Any) -> dict[str, TrainableTokensLayer]:
     }
 
 
-def _skeleton(base: Path) -> Any:
+def skeleton(base: Path) -> Any:
     """The model's structure with weights that read as zeros and take no memory.
 
     Not on the meta device: PEFT moves an adapter to the device of its layer, where its values would

@@ -10,7 +10,6 @@ not supported.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
+from studio.export_folder.readers import scale_of
 from studio.graph.context import StepContext
 from studio.node_settings.resize import ResizeSettings
 from studio.system.atomic import write_atomic
@@ -85,7 +85,7 @@ def resize_adapter(
     _write(source, folder, config, layers, others)
     kept = sum(s.kept * s.energy for s in layers.values())
     share = kept / (sum(s.energy for s in layers.values()) or 1.0)
-    difference = adapter_difference(context, value, folder)
+    difference = adapter_difference(context, value, folder).largest
     _tell(context, layers, share, difference)
     top, ranks = _ranks(layers)
     model = value.model.model_copy(
@@ -140,27 +140,11 @@ def _shrunk(
     for done, name in enumerate(names, start=1):
         context.check()
         a, b = tensors.pop(name + _A), tensors.pop(name + _B)
-        layers[name] = shrink(a, b, _scale(config, name, a.shape[0]), most, share)
+        layers[name] = shrink(a, b, scale_of(config, name, a.shape[0]), most, share)
         context.progress("resize", done, len(names), "layers")
     if not layers:
         raise StudioError("the adapter contains no A and B.", code="cannot_resize")
     return layers, tensors
-
-
-def _scale(config: Mapping[str, Any], name: str, r: int) -> float:
-    """The factor by which PEFT multiplies B·A."""
-    alpha = _by_pattern(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
-    return float(alpha) / (math.sqrt(r) if config.get("use_rslora") else r)
-
-
-def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
-    import re
-
-    plain = name.removeprefix("base_model.model.")
-    for key, found in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", plain):
-            return found
-    return default
 
 
 def _write(

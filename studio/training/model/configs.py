@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from studio.exporters.copy_files import refuse_stray
+from studio.export_folder.copy_files import refuse_stray
 from studio.model.folder_files import json_or_empty, read_json
 from studio.model.trust import may_run_code
 from studio.system import busy_files

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Problem
-from studio.exporters.folder import MANIFEST
+from studio.export_folder.folder import MANIFEST
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.export import ExportSettings

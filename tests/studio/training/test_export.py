@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.exporters.folder import replaced
+from studio.export_folder.folder import replaced
 from studio.graph.context import StepContext
 from studio.model import trust
 from studio.node_settings.export import ExportSettings
-from studio.training.merge.export import export
+from studio.training.export.make import export
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk
 from tests.studio.training.adapters import logits, plain_model, random_adapter, tiny_base
@@ -91,7 +91,8 @@ def test_a_folder_of_this_machine_in_the_config_is_told(
 ) -> None:
     """Who gives the adapter away must know; it is the only such place in the folder."""
     recorder, folder = Recorder(), tmp_path / "out"
-    export(context_in(tmp_path, recorder), adapter.to_json(), ExportSettings(folder=str(folder)))
+    settings = ExportSettings(folder=str(folder), format_settings={"form": "as_trained"})
+    export(context_in(tmp_path, recorder), adapter.to_json(), settings)
     private = adapter.model.model.path.encode()
     assert [p.name for p in folder.iterdir() if private in p.read_bytes()] == [
         "adapter_config.json"
@@ -141,7 +142,7 @@ def test_a_starter_base_is_named_with_its_licence(adapter: AdapterValue, tmp_pat
     assert "library_name: peft" in head
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    assert config["revision"] is None
+    assert config.get("revision") is None
 
 
 def test_a_named_folder_starts_from_the_project(model: ModelValue, tmp_path: Path) -> None:

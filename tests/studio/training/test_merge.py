@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.exporters.model_card import model_card
+from studio.export_folder.model_card import model_card
 from studio.node_settings.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
 from studio.values import AdapterValue, ModelValue

@@ -22,8 +22,8 @@ from studio.runs.plan import compile_plan
 from studio.runs.sink import EventSink
 from studio.system import busy_files
 from studio.system.settings import AppSettings, save_settings
+from studio.training.export.make import export
 from studio.training.loop.train import train_adapter
-from studio.training.merge.export import export
 from studio.training.merge.resize import resize_adapter
 from studio.training.model.load import free_memory
 from studio.training.saved.tensor_files import read_tensors, write_tensors

@@ -37,10 +37,13 @@ def licence_of(base: ModelValue) -> str | None:
     return licence_in(Path(base.path))
 
 
-def model_card(value: ModelValue | AdapterValue, title: str) -> str:
-    """The text of ``README.md`` for an exported model or adapter."""
+Rows = Sequence[tuple[str, str]]
+
+
+def model_card(value: ModelValue | AdapterValue, title: str, exported: Rows = ()) -> str:
+    """The text of ``README.md`` for an exported model or adapter; ``exported`` are facts about its form."""
     if isinstance(value, AdapterValue):
-        return _adapter_card(value, title)
+        return _adapter_card(value, title, exported)
     if value.merged_from:
         return _merged_card(value, title)
     return _text(
@@ -50,7 +53,7 @@ def model_card(value: ModelValue | AdapterValue, title: str) -> str:
     )
 
 
-def _adapter_card(value: AdapterValue, title: str) -> str:
+def _adapter_card(value: AdapterValue, title: str, exported: Rows) -> str:
     base = value.model.model
     checks = [("largest logit difference after reloading", f"{value.reload_difference:.3g}")]
     return _text(
@@ -60,6 +63,7 @@ def _adapter_card(value: AdapterValue, title: str) -> str:
             f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
         ],
         [_base(base), *_training(value), _table("Checks", ("check", "value"), checks)],
+        [_table("This export", ("fact", "value"), exported)],
         [_loading(model=False, base=base)],
     )
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
-from studio.exporters.folder import replaced, write_manifest
-from studio.exporters.model_card import model_card
+from studio.export_folder.folder import replaced, write_manifest
+from studio.export_folder.model_card import model_card
 from studio.graph.context import StepContext
 from studio.system import disk
 from studio.values import AdapterValue, ModelValue
-from studio.variants.exporter import Exportable, Exporter
+from studio.variants.exporter import Exportable, Exporter, Written
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
@@ -46,8 +46,8 @@ def export(
     with disk_errors, replaced(folder) as made:
         if place:  # inside the run, weights are linked and take no space
             _refuse_full(folder, needed)
-        exporter.write(context, value, own, made.staging)
-        _describe(context, value, exporter, made.staging)
+        written = exporter.write(context, value, own, made.staging) or Written()
+        _describe(context, value, exporter, made.staging, written)
     if made.folder != folder:
         context.notice(
             f"{folder} could not be replaced, because another program uses a file in it. The export is in "
@@ -70,8 +70,11 @@ def _refuse_full(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def _describe(context: StepContext, value: Exportable, exporter: Exporter, folder: Path) -> None:
+def _describe(
+    context: StepContext, value: Exportable, exporter: Exporter, folder: Path, written: Written
+) -> None:
     """Write model card and manifest."""
-    card = model_card(value, context.project_name)
+    card = model_card(value, context.project_name, written.card)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    write_manifest(folder, exporter.artifact_kind(value), {"project": context.project_name})
+    facts = {"project": context.project_name, **written.manifest}
+    write_manifest(folder, exporter.artifact_kind(value), facts)

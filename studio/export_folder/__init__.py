@@ -1,0 +1,1 @@
+"""What every export consists of: its folder, the copied files, the model card, and which programs load it."""
