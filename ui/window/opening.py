@@ -53,7 +53,7 @@ class Opening(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session = session
-        self._waiting = LIBRARIES
+        self._waiting: tuple[str, ...] = LIBRARIES
         self._steps: Iterator[None] = self._made()
         self._timer = QTimer(self, interval=0)
         self._timer.timeout.connect(self._step)
