@@ -186,7 +186,9 @@ class MonitorPanel(QWidget):
 
     def _begin_drawing(self) -> None:
         """Update one plot after the other, so that the window stays responsive."""
-        if self._show_header() is not None and not self._due:
+        if self._due:
+            self.refresh()  # plots that were drawn already have to be drawn again
+        elif self._show_header() is not None:
             self._due = list(self.plots)
             self._drawing_ms = 0.0
             self._draw_next()
