@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from studio.runs.outcome import sorted_artifacts
 from studio.runs.state import NodeState, RunState
 
 
@@ -85,7 +86,8 @@ class NodeView:
 @dataclass(frozen=True)
 class RunView:
     """A run as it is shown: ``status`` is a key of ``RUN_LOOKS``. ``own`` tells whether it is a run of the open
-    project; only then there are ``nodes``. ``results`` counts what it has made."""
+    project; only then there are ``nodes``. ``results`` counts what it has made, without
+    what was only prepared."""
 
     status: str
     name: str
@@ -163,7 +165,9 @@ def view_of(
     if own:
         present = list(now) if now is not None else list(state.nodes)
         nodes = {node: _node(state, status, node, ran, now) for node in present}
-    return RunView(status, state.name or name, own, nodes, len(state.artifacts))
+    return RunView(
+        status, state.name or name, own, nodes, len(sorted_artifacts(state.artifacts)[0])
+    )
 
 
 def _node(

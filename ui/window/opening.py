@@ -60,6 +60,8 @@ class Opening(QObject):
 
     def start(self) -> None:
         """Begin; nothing is done before."""
+        if not self._waiting:
+            return  # stopped before, by a user who quits at once
         self._session.problems.wait()  # the check needs one of the libraries, and would wait for it
         self._import()
         self._timer.start()
@@ -67,7 +69,7 @@ class Opening(QObject):
     def stop(self) -> None:
         """Do no more steps."""
         self._timer.stop()
-        self._steps = iter(())
+        self._waiting, self._steps = (), iter(())
 
     def _step(self) -> None:
         if next(self._steps, self) is self:
