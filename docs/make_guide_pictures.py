@@ -387,7 +387,8 @@ def curves(stage: Stage) -> None:
 
         dock = session.window.docks["monitor"]
         session.window.resizeDocks([dock], [420], Qt.Orientation.Vertical)
-        monitor = session.window.make_monitor()
+        monitor = session.window.monitor
+        assert monitor is not None
         stage.wait(1500)
         monitor.draw_now()
         stage.take(f"curve-{name}", monitor, lambda m=monitor: stage.area_of(m, m.loss, margin=0))

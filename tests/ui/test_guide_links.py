@@ -87,7 +87,8 @@ def test_f1_on_the_canvas_is_about_the_selected_node(make_session: MakeSession) 
 
 def test_f1_in_the_panels_is_about_the_panel(make_session: MakeSession) -> None:
     window = make_session(toys.toy_graph()).window
-    monitor = window.make_monitor()
+    monitor = window.monitor
+    assert monitor is not None
     assert explained_at(monitor.loss) == guide.PARTS["curves"]
     for widget, part in (
         (window.log, "log"),
@@ -209,7 +210,8 @@ def test_a_finding_of_the_report_has_a_link(make_session: MakeSession, qtbot: Qt
 
 def test_the_menu_of_a_plot_leads_to_its_page(make_session: MakeSession) -> None:
     window = make_session(toys.toy_graph()).window
-    monitor = window.make_monitor()
+    monitor = window.monitor
+    assert monitor is not None
     menu = make_menu(monitor.loss, monitor)
     next(a for a in menu.actions() if a.text() == MORE).trigger()
     assert opened() == "curves.md"
