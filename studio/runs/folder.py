@@ -22,6 +22,7 @@ from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.graph.graph import Graph
 from studio.graph.project import json_text, load_project, to_data
+from studio.runs.control import ENDING, CommandReader, size_of
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.runs.status import Remains, run_status
@@ -176,14 +177,25 @@ class RunFolder:
         return max((event.time for event in _tail(self.events_path)), default=0.0)
 
     def status(self) -> str:
-        """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
+        """``preparing``, ``running``, ``stopping``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
         ``interrupted``: the host has died."""
         finished = self.finished_status()
         if finished is not None:
             return finished
         begun = self.events_path.exists()
         alive = self.is_running() or (not begun and _age_s(self.plan_path) < PREPARING_S)
-        return run_status("running" if begun else "preparing", alive)
+        stopping = alive and self._asked_to_stop()
+        return run_status("running" if begun else "preparing", alive, stopping)
+
+    def _asked_to_stop(self) -> bool:
+        """Whether the present host was asked to end the run; earlier commands were for an earlier host."""
+        try:
+            since = self.host_path.stat().st_mtime
+        except OSError:
+            return False
+        start = max(0, size_of(self.commands_path) - _TAIL_BYTES)
+        asked = CommandReader(self.commands_path, start).read()
+        return any(c["command"] in ENDING and _time_of(c) >= since for c in asked)
 
     def remains(self) -> Remains:
         """What the run can be resumed from."""
@@ -372,6 +384,12 @@ def _tail(path: Path) -> list[Event]:
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]
+
+
+def _time_of(command: dict[str, Any]) -> float:
+    """The Unix time of a command; 0 if it has none."""
+    time_ = command.get("time")
+    return float(time_) if isinstance(time_, (int, float)) else 0.0
 
 
 def _age_s(path: Path) -> float:

@@ -244,7 +244,7 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
     assert folder.is_running()
     again = make_session(toys.toy_graph(**LONG), project, run_in="host")
     qtbot.waitUntil(lambda: again.runs.phase == "running")
-    assert again.window.banner.text() == "A run is in progress: Toys."
+    assert again.window.banner.text() == "Toys is running."
     qtbot.waitUntil(lambda: points(again) > 5)
     again.window.own["stop"].trigger()
     wait_for(again, qtbot, "idle")

@@ -24,9 +24,9 @@ from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.plan import Plan, Step
 from studio.runs.progress import progress_of
+from studio.runs.summary import RunSummary
 from ui.canvas.status import NodeStatus, status_of
 from ui.monitor.header import HeaderLine
-from ui.monitor.run_summary import RunSummary
 from ui.monitor.runs_list import sentence
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
