@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ PREPARING_S = 30.0
 LONGEST_IN_RUN = 120
 """Characters of the longest path in a run folder: a node name of 49, a hash, the prefix of an unfinished result
 and the name of a data file."""
-_TAIL_BYTES = 64 * 1024
+_PART_BYTES = 64 * 1024
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
 
@@ -172,6 +172,10 @@ class RunFolder:
                 return None
         return None
 
+    def has_started(self) -> bool:
+        """Whether the run was started before. Events alone do not tell: notices may come first."""
+        return any(event.name == "RunStarted" for event in _head(self.events_path))
+
     def last_event_at(self) -> float:
         """The Unix time of the newest event; 0 before the first."""
         return max((event.time for event in _tail(self.events_path)), default=0.0)
@@ -193,7 +197,7 @@ class RunFolder:
             since = self.host_path.stat().st_mtime
         except OSError:
             return False
-        start = max(0, size_of(self.commands_path) - _TAIL_BYTES)
+        start = max(0, size_of(self.commands_path) - _PART_BYTES)
         asked = CommandReader(self.commands_path, start).read()
         return any(c["command"] in ENDING and _time_of(c) >= since for c in asked)
 
@@ -374,13 +378,21 @@ def _append(path: Path, line: str, sync: bool) -> None:
         os.close(handle)
 
 
+def _head(path: Path) -> list[Event]:
+    """The events in the first part of a file."""
+    return _part(path, lambda size: 0)
+
+
 def _tail(path: Path) -> list[Event]:
     """The events in the last part of a file."""
+    return _part(path, lambda size: max(0, size - _PART_BYTES))
+
+
+def _part(path: Path, start: Callable[[int], int]) -> list[Event]:
     try:
         with open_regular(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read().split(b"\n")
+            file.seek(start(file.seek(0, os.SEEK_END)))
+            lines = file.read(_PART_BYTES).split(b"\n")
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]

@@ -151,6 +151,17 @@ def test_which_commands_end_a_run(tmp_path: Path, command: str, status: str) -> 
     lock.release()
 
 
+def test_a_notice_before_the_start_does_not_make_it_a_resumed_run(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.append(event("Notice", level="warning", sentence="The computer may go to sleep."))
+    assert not run.has_started()
+    toy_runs.run_here(run)
+    toy_runs.run_here(run)
+    lines = run.events_path.read_text(encoding="utf-8").splitlines()
+    started = [e for e in map(json.loads, lines) if e["event"] == "RunStarted"]
+    assert [e["resumed"] for e in started] == [False, True]
+
+
 def _hold(path: Path, ready: object, go: object) -> None:
     lock = HostLock(path)
     assert lock.acquire()
