@@ -279,7 +279,7 @@ def test_an_interrupted_run_is_offered_on_start(
     folder.events_path.write_text("".join(lines[:-1]), "utf-8")
     close(session)
     again = make_session(load_project(project), project)
-    assert "was interrupted" in again.window.banner.text()
+    assert again.window.banner.text().startswith("Toys: Interrupted after Toy (today ")
     assert again.window.own["resume"].isEnabled()
     qtbot.mouseClick(again.window.banner.button("Resume"), LEFT)
     qtbot.waitUntil(lambda: folder.status() == "completed")
