@@ -15,7 +15,7 @@ from pathlib import Path
 from studio.cli.attend import attend
 from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
-from studio.errors import Problem, StudioError
+from studio.errors import Problem, StudioError, counted
 from studio.estimate.forecast import forecast_of
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
@@ -30,6 +30,7 @@ from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system import paths, torch_report
+from studio.system.number_text import quantity
 from studio.system.settings import AppSettings, load_settings
 
 CHECK_S = 10.0
@@ -59,10 +60,14 @@ def check(options: argparse.Namespace) -> int:
     torch_report.ask()
     compiled = compile_plan(graph, registry, place)
     _tell_problems(compiled.problems, options.file, options.json)
+    found = counted(compiled.problems)
     if compiled.plan is None:
+        if not options.json:
+            print(f"{options.file}: {found}.", file=sys.stderr)
         return 2
     if not options.json:
-        print(f"{options.file}: ready to run, {len(compiled.plan.steps)} steps.")
+        steps = quantity(len(compiled.plan.steps), "step")
+        print(f"{options.file}: ready to run, {steps}{f', {found}' if found else ''}.")
     return 0
 
 

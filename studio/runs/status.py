@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from studio.runs.outcome import place_words, resumed_words
+from studio.runs.outcome import place_words, resumed_words, sorted_artifacts
 from studio.runs.state import NodeState, RunState
 
 
@@ -89,8 +89,8 @@ class NodeView:
 @dataclass(frozen=True)
 class RunView:
     """A run as it is shown: ``status`` is a key of ``RUN_LOOKS``. ``own`` tells whether it is a run of the open
-    project; only then there are ``nodes``. ``results`` counts what it has made. ``resumed`` says after which step it
-    was resumed."""
+    project; only then there are ``nodes``. ``results`` counts what it has made, without what was only prepared.
+    ``resumed`` says after which step it was resumed."""
 
     status: str
     name: str
@@ -169,7 +169,7 @@ def view_of(
     if own:
         present = list(now) if now is not None else list(state.nodes)
         nodes = {node: _node(state, status, node, ran, now) for node in present}
-    results, resumed = len(state.artifacts), resumed_words(state)
+    results, resumed = len(sorted_artifacts(state.artifacts)[0]), resumed_words(state)
     return RunView(status, state.name or name, own, nodes, results, resumed)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QKeySequence
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QLabel, QTreeWidget, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -146,7 +147,10 @@ def test_recent_projects(make_session: MakeSession, project: Path, tmp_path: Pat
     session.project.open(other)
     titles = [a.text() for a in session.window.recent_menu.actions()]
     assert [t.split()[0] for t in titles] == ["other", "toys"]
-    session.window.recent_menu.actions()[1].trigger()
+    menu = session.window.recent_menu
+    menu.popup(session.window.pos())
+    place = menu.actionGeometry(menu.actions()[1]).center()
+    QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=place)
     assert session.document.path == project
     assert session.store.last_project() == project
 
@@ -251,12 +255,14 @@ def test_undo_and_redo_by_keyboard(make_session: MakeSession, qtbot: QtBot) -> N
     assert session.document.graph.name == "Changed"
 
 
-def test_the_theme_is_switched_and_remembered(make_session: MakeSession, home: Path) -> None:
+def test_the_theme_is_switched_and_remembered(
+    make_session: MakeSession, home: Path, qtbot: QtBot
+) -> None:
     session = make_session()
-    session.window.own["theme"].trigger()
+    press(session, qtbot, Qt.Key.Key_L, CTRL, SHIFT)
     assert not theme.colors().dark
     assert 'theme = "light"' in (home / "config" / "settings.toml").read_text(encoding="utf-8")
-    session.window.own["theme"].trigger()
+    press(session, qtbot, Qt.Key.Key_L, CTRL, SHIFT)
     assert theme.colors().dark
 
 

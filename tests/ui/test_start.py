@@ -75,3 +75,41 @@ def test_the_entry_finds_its_functions(name: str) -> None:
     import ui.app
 
     assert callable(getattr(ui.app, name))
+
+
+COPY_AND_QUIT = """
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from ui import app
+held = Qt.KeyboardModifier.ControlModifier
+
+def use(session):
+    canvas = session.window.canvas
+    canvas.setFocus()
+    for key in (Qt.Key.Key_A, Qt.Key.Key_C, Qt.Key.Key_Q):
+        QTest.keyClick(canvas, key, held)
+
+made = app.open_session
+
+def opened(*arguments):
+    session = made(*arguments)
+    session.window.shown_first.connect(lambda: use(session))
+    return session
+
+app.open_session = opened
+raise SystemExit(app.run_window())
+"""
+
+
+def test_quitting_with_nodes_on_the_clipboard_ends_well(tmp_path: Path) -> None:
+    """The clipboard lives longer than the window."""
+    environment = {"QT_QPA_PLATFORM": "offscreen", "LORA_STUDIO_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", COPY_AND_QUIT],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

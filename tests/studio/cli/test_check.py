@@ -76,7 +76,7 @@ def test_settings_of_the_command_line_count(
     for change in ("data.limit=700", "data.drop_rows=777", "data.on_bad_rows=skip"):
         assert main(["check", file, "--set", change]) == 0
         said = capsys.readouterr()
-        assert "ready to run, 1 steps" in said.out
+        assert "ready to run, 1 step" in said.out
         assert ("warning: data.on_bad_rows" in said.err) == (change == "data.on_bad_rows=skip")
 
 
