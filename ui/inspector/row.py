@@ -17,7 +17,6 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec
 from studio.shown_text import MOST_IN_QUOTES, line
-from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.number_text import to_text
 from ui.inspector.problem_label import ProblemList
@@ -56,6 +55,8 @@ class FieldRow(QWidget):
         self.why_off = ""
         self._shown_problems: tuple[Problem, ...] = ()
         self.value: Any = spec.default
+        from ui.inspector.editors.pick import editor_for  # the first paint needs no editors
+
         self.editor = editor_for(spec, path, context, self)
         self.editor.edited.connect(self._edited)
         self.editor.left.connect(self.left)

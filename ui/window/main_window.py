@@ -1,12 +1,12 @@
 """The layout of the main window; ``ui.window.session`` links its parts.
 
 Canvas in the middle, nodes and runs left, inspector right, curves, log and results below. The
-curves are made after the first paint, because pyqtgraph takes a third of a second to load.
+curves are made after the first paint (``ui.window.opening``), because pyqtgraph takes a third of a second to load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,17 +160,19 @@ class MainWindow(QMainWindow):
     def _panel_actions(self) -> Sequence[QAction]:
         return [dock.toggleViewAction() for dock in self.docks.values()]
 
-    def make_monitor(self) -> MonitorPanel:
-        """The curves; made at the first call."""
-        if self.monitor is None:
-            from ui.monitor.panel import MonitorPanel
+    def make_monitor(self) -> Iterator[None]:
+        """Make the curves, one plot in each step; each takes some hundredths of a second."""
+        from ui.monitor.panel import MonitorPanel, plots
 
-            self.monitor = MonitorPanel(self._curves_place)
-            self._curves_column.addWidget(self.monitor)
-            self.tabs.setCornerWidget(self.monitor.take_tools(self._beside_tabs))
-            self.tabs.currentChanged.connect(self._tab_changed)
-            self._tab_changed(self.tabs.currentIndex())
-        return self.monitor
+        made = []
+        for plot in plots():
+            made.append(plot)
+            yield
+        self.monitor = MonitorPanel(self._curves_place, made)
+        self._curves_column.addWidget(self.monitor)
+        self.tabs.setCornerWidget(self.monitor.take_tools(self._beside_tabs))
+        self.tabs.currentChanged.connect(self._tab_changed)
+        self._tab_changed(self.tabs.currentIndex())
 
     def _beside_tabs(self) -> int:
         return self.tabs.width() - self.tabs.tabBar().sizeHint().width() - TABS_MARGIN_PX

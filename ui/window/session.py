@@ -6,10 +6,9 @@ independent of each other.
 
 from __future__ import annotations
 
-import gc
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Slot
 from PySide6.QtWidgets import QApplication, QWidget
@@ -20,7 +19,6 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
-from studio.recipe.base_models import Candidate
 from studio.runs.compare import Comparison
 from studio.runs.folder import RunFolder
 from studio.runs.status import look_of
@@ -35,18 +33,22 @@ from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
-from ui.window import actions, help_windows, resuming, run_banners, tour
+from ui.window import actions, help_windows, resuming, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
+from ui.window.opening import Opening
 from ui.window.preferences import Preferences
 from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
-from ui.window.tour import Tour
 from ui.window.window_store import WindowStore
 from workers.row_check import RowCheck
 from workers.task import Task, run_task
+
+if TYPE_CHECKING:
+    from studio.recipe.base_models import Candidate
+    from ui.window.tour import Tour
 
 
 class Session(QObject):
@@ -77,6 +79,8 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self._shown = False
+        self.opening = Opening(self)
         self.tour: Tour | None = None
         self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
@@ -85,6 +89,7 @@ class Session(QObject):
         self._connect_actions()
         self._connect_parts()
         self._project_opened()
+        self._run_changed()
 
     # ------------------------------------------------------------ links
 
@@ -174,19 +179,12 @@ class Session(QObject):
 
     @Slot()
     def _after_first_paint(self) -> None:
-        QTimer.singleShot(0, self, self._finish_opening)
+        self._shown = True
+        QTimer.singleShot(0, self, self.opening.start)
 
-    def _finish_opening(self) -> None:
-        """Complete what can wait until the window is visible: curves, problems, running runs."""
-        self.window.make_monitor().run_wanted.connect(self.runs.show_run)
-        self.window.canvas.fit_all()
-        self.problems.check()
-        self.display.show_run()
-        self.look_at_runs()
-        if self.first_start:
-            tour.offer(self)
+    def ask_for_device(self) -> None:
+        """Ask torch which device trains, in the background."""
         self._asking = run_task(torch_report.ask, self._device_known)
-        gc.freeze()  # later collections skip everything that was imported and built so far
 
     def _device_known(self, report: object) -> None:
         """torch, or the cache, has answered which device trains."""
@@ -239,8 +237,8 @@ class Session(QObject):
         self.window.banner.dismiss("set-up")
         self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
-        if self.window.monitor is not None:
-            self.window.canvas.fit_all()
+        self.window.canvas.fit_all()
+        if self._shown:
             self.problems.check()
             self.runs.look_for_resumable()
             self.display.show_progress()
@@ -399,6 +397,8 @@ class Session(QObject):
 
     def show_tour(self) -> None:
         """Help → Tour."""
+        from ui.window import tour
+
         tour.begin(self)
 
     def show_about(self) -> None:
@@ -423,6 +423,7 @@ class Session(QObject):
         """Handle closing: save the layout, detach runs and listeners."""
         self.store.save_layout(self.window)
         self._stop_listening()
+        self.opening.stop()
         self.problems.close()
         self.row_check.cancel()
         self.window.hide()  # ending the helper process may take a second
