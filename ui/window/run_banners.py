@@ -12,10 +12,10 @@ from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import ended_words, outcome_of
 from studio.runs.status import look_of
+from studio.runs.summary import summarize
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
 from ui.monitor.marks import recovery_words
-from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
 from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 def attached(session: Session, run: RunFolder) -> None:
     """A run was found that is running without a window."""
-    name = summarize(run).name
+    found = summarize(run)
     session.window.banner.offer(
         "attached",
         "activity",
-        f"A run is in progress: {name}.",
+        f"{found.name} {look_of(found.status).happened}.",
         [("Show Curves", lambda: session.window.show_tab(CURVES))],
     )
 
@@ -44,7 +44,7 @@ def resumable(session: Session, run: RunFolder) -> None:
     session.window.banner.offer(
         "resumable",
         look.icon,
-        f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
+        f"{found.name}: {found.ended.rstrip('.')} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
             ("Show Curves", lambda: session.open_run(run)),
