@@ -17,6 +17,7 @@ from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
 from studio.errors import Problem, StudioError, counted
 from studio.estimate.forecast import forecast_of
+from studio.graph import guide
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
@@ -212,7 +213,9 @@ def _registry() -> Registry:
 def _tell_problems(problems: tuple[Problem, ...], file: Path, as_json: bool) -> None:
     for problem in problems:
         if as_json:
-            print(json.dumps({"event": "Problem", **problem.to_json()}))
+            place = guide.of_problem(problem.code)
+            page = {"guide": f"{guide.FOLDER}/{place}"} if place else {}
+            print(json.dumps({"event": "Problem", **problem.to_json(), **page}))
         else:
             print(describe(problem, file), file=sys.stderr)
     sys.stdout.flush()

@@ -182,7 +182,7 @@ def _step_failed(state: RunState, event: Event) -> str:
 
 def _resumed(state: RunState, event: Event) -> str:
     del state
-    return f"  resuming after step {event.get('step')}"
+    return f"  resumed after step {event.get('step')}"
 
 
 def _early_stopped(state: RunState, event: Event) -> str:

@@ -16,7 +16,6 @@ from studio.data.reading.archive import archive_of
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
-from studio.data.reading.reader import read_rows
 from studio.data.reading.source import ReadOptions
 from studio.data.reading.splits import ALL
 from studio.errors import StudioError
@@ -176,6 +175,10 @@ def choices_of(settings: DatasetSettings, project_dir: Path, field: str) -> tupl
             return ()
         path = sources_of(settings, project_dir).train[0]
         if kind_of_name(path) in ("sheet", "sqlite"):
+            from studio.data.reading.reader import (
+                read_rows,  # all readers; the first paint needs none
+            )
+
             next(read_rows(path, ReadOptions(table=_NO_NAME)), None)
     except StudioError as error:
         found = error.choices if error.field == field else ()

@@ -8,14 +8,12 @@ import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QKeySequence
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QLabel, QTreeWidget, QWidget
+from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QTreeWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph import edits
 from studio.graph.graph import Graph, Node
 from studio.graph.project import journal_path, load_project, save_project, write_journal
-from studio.graph.schema import fields_of
-from studio.node_settings.train import TrainSettings
 from studio.system.paths import assets_dir
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close
@@ -266,34 +264,11 @@ def test_the_theme_is_switched_and_remembered(
     assert theme.colors().dark
 
 
-def field_help(session: Session, name: str) -> QLabel:
-    """The help of a field of the selected node, whether visible or not."""
-    text = next(f.meta.help for f in fields_of(TrainSettings) if f.name == name)
-    labels = session.window.inspector.findChildren(QLabel)
-    return next(label for label in labels if label.text() == text)
-
-
 def sheets() -> list[ShortcutSheet]:
     """The shortcut sheets that are open."""
     return [
         w for w in QApplication.topLevelWidgets() if isinstance(w, ShortcutSheet) and w.isVisible()
     ]
-
-
-def test_f1_is_the_help_of_a_field_and_nothing_else(
-    make_session: MakeSession, qtbot: QtBot
-) -> None:
-    session = make_session(edits.add_node(Graph(), Node("train", "train")))
-    press(session, qtbot, Qt.Key.Key_F1)
-    assert sheets() == []
-    session.window.canvas.select(("train",))
-    field = session.window.inspector.findChild(QWidget, "field:learning_rate")
-    assert field is not None
-    help_text = field_help(session, "learning_rate")
-    assert not help_text.isVisible()
-    qtbot.keyClick(field, Qt.Key.Key_F1)
-    assert help_text.isVisible()
-    assert sheets() == []
 
 
 def test_the_shortcut_sheet_opens_by_key_and_lists_its_own_keys(
@@ -306,7 +281,8 @@ def test_the_shortcut_sheet_opens_by_key_and_lists_its_own_keys(
     assert isinstance(tree, QTreeWidget)
     rows = {row.text(0): row.text(1) for top in top_items(tree) for row in child_items(top)}
     assert rows["Keyboard Shortcuts"] == "?  or  Ctrl+/"
-    assert rows["Show or hide the help of a field"] == "F1"
+    assert rows["Guide to This Part of the Window"] == "F1"
+    assert rows["Show or hide the help of a field"] == "Shift+F1"
     assert rows["Select the next or previous node"] == "Ctrl+Tab  or  Ctrl+Shift+Tab"
     sheets()[0].close()
 

@@ -22,7 +22,7 @@ from tests.ui.canvas.hands import pinch, scroll
 from tests.ui.monitor import fake_run
 from ui.canvas.status import status_of
 from ui.monitor.axes import XAxis, YAxis
-from ui.monitor.panel import EMPTY_TEXT, MANY_POINTS, MonitorPanel
+from ui.monitor.panel import DRAW_EVERY_MS, EMPTY_TEXT, MANY_POINTS, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
 from ui.style import theme
@@ -96,6 +96,21 @@ def test_many_batches_are_one_drawing(
         panel.refresh()
     qtbot.wait(150)
     assert len(drawn) == 1
+
+
+def test_points_that_come_while_the_plots_are_drawn_are_drawn_too(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    """The last ones of a run, on a slow machine: nothing comes after them."""
+    panel.show_state(state)
+    panel._next_timer.setInterval(
+        3 * DRAW_EVERY_MS
+    )  # the next drawing is due before the end of this one
+    panel._begin_drawing()
+    for event in fake_run.training(121, 125, 200):
+        state.apply(event)
+    panel.refresh()
+    qtbot.waitUntil(lambda: len(panel.plot("loss").points("loss")[0]) == 125)
 
 
 def test_a_hidden_panel_draws_when_it_is_shown(
