@@ -283,32 +283,40 @@ class World:
             self.app.processEvents()  # labels have their sizes after the last change of a text
             self._save(f"{name}-{theme}")
 
-    def take_opened(self, name: str, open_: Callable[[], object], **more: Any) -> None:
+    def take_opened(
+        self, name: str, open_: Callable[[], object], ready: Callable[[], object] = lambda: True
+    ) -> None:
         """A dialog, a menu or a tip in both themes: it is opened in each of them, and closed."""
-        from PySide6.QtCore import QTimer
-
         for theme in THEMES:
             self.session.preferences.change(theme=theme)
             self.wait()
-            before = {id(w) for w in self._windows()}
-            done: list[bool] = []
+            self._take_opened(f"{name}-{theme}", open_, ready)
 
-            def draw(
-                theme: str = theme, before: set[int] = before, done: list[bool] = done
-            ) -> None:
-                ready = more.get("ready")
-                self.until(lambda: {id(w) for w in self._windows()} - before)
-                if ready is not None:
-                    self.until(ready)
-                self._save(f"{name}-{theme}")
-                for widget in reversed(self._windows()):
-                    if id(widget) not in before:
-                        widget.close()
-                done.append(True)
+    def _take_opened(
+        self, name: str, open_: Callable[[], object], ready: Callable[[], object]
+    ) -> None:
+        from PySide6.QtCore import QTimer
 
-            QTimer.singleShot(0, draw)  # a modal dialog returns only when it is closed
-            open_()
-            self.until(lambda done=done: done)
+        before = {id(w) for w in self._windows()}
+        done: list[bool] = []
+
+        def draw() -> None:
+            self._save(name)
+            for widget in reversed(self._windows()):
+                if id(widget) not in before:
+                    widget.close()
+            done.append(True)
+
+        def look() -> None:
+            if {id(w) for w in self._windows()} - before and ready():
+                timer.stop()
+                QTimer.singleShot(SETTLE_MS, draw)
+
+        timer = QTimer(interval=50)  # it also fires in the event loop of a modal dialog
+        timer.timeout.connect(look)
+        timer.start()
+        open_()
+        self.until(lambda: done)
 
     def _windows(self) -> list[QWidget]:
         """The visible windows, the main window first, popups last."""
@@ -831,12 +839,11 @@ def _stopped(world: World) -> None:
         session.document.edit(set_setting(before, "train", "learning_rate", 1e-3), "Rate")
         world.take_opened("resume-differs", session.runs.resume)
     with (
-        world.window(project) as session,
+        world.window(project, runs.STOPPED, runs.FAILED) as session,
         runs.Played(
             folder, runs.called("RunFinished"), runs.called("TrainResumed"), runs.called("Metric")
         ) as played,
     ):
-        runs.show_only(world.home, runs.STOPPED, runs.FAILED)
         session.runs.attach(folder)
         world.wait(1000)
         world.take("resumed")

@@ -35,8 +35,6 @@ class PlotGrid(QWidget):
         self._bar = self._make_bar()
         self._grid = QGridLayout()
         self._grid.setSpacing(2)
-        for column in range(COLUMNS):
-            self._grid.setColumnStretch(column, 1)
         for index, plot in enumerate(self._plots):
             self._grid.addWidget(plot, index // COLUMNS, index % COLUMNS)
         layout = QVBoxLayout(self)
@@ -80,6 +78,8 @@ class PlotGrid(QWidget):
     def _arrange(self) -> None:
         roomy = self.height() >= GRID_FROM_HEIGHT_PX
         self._bar.setVisible(not roomy)
+        for column in range(COLUMNS):  # one plot alone has the whole width
+            self._grid.setColumnStretch(column, int(roomy))
         buttons = self._buttons.buttons()
         narrow = self.width() < sum(b.sizeHint().width() + SPACE_PX for b in buttons) + MARGINS_PX
         self._list.setVisible(narrow)

@@ -11,7 +11,7 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt, QTimer
 from PySide6.QtGui import QFontMetricsF, QImage
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QMenu
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QToolButton
 from pytestqt.qtbot import QtBot
 
 from studio.cli.report import progress_line
@@ -394,6 +394,25 @@ def test_a_low_panel_shows_one_small_plot_at_a_time(
     panel.resize(900, 230)
     qtbot.waitUntil(lambda: sum(plot.isVisible() for plot in panel.small) == 1)
     assert panel.small[0].isVisible()
+    for plot in panel.small:
+        choice = next(b for b in panel.findChildren(QToolButton) if b.text() == plot.spec.title)
+        QTest.mouseClick(choice, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(plot.isVisible)
+        around = plot.parentWidget()
+        qtbot.waitUntil(lambda plot=plot, around=around: plot.width() > 0.95 * around.width())
+
+
+def test_small_plots_share_a_high_panel_equally(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    panel.resize(900, 460)
+    qtbot.waitUntil(lambda: panel.width() == 900)
+    qtbot.waitUntil(
+        lambda: max(p.width() for p in panel.small) - min(p.width() for p in panel.small) <= 2
+    )
+    around = panel.small[0].parentWidget()
+    assert all(around.rect().contains(plot.geometry()) for plot in panel.small)
 
 
 def test_plots_end_before_the_edge(panel: MonitorPanel, state: RunState, qtbot: QtBot) -> None:
