@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QRect, QSize, Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractScrollArea,
@@ -47,7 +48,8 @@ from ui.dialogs.new_from_template import NewFromTemplate
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import ShortcutSheet
-from ui.style import widgets
+from ui.monitor.evaluation import MARGIN_PX, MeasureBars
+from ui.style import theme, widgets
 from ui.style.choice_dialog import Choice, ChoiceDialog
 from ui.window.session import Session
 
@@ -314,6 +316,24 @@ def test_results_lie_above_each_other_in_a_narrow_panel(
     assert results.bars.width() >= results.bars.minimumSizeHint().width()
     low.window.resize(1900, 800)
     qtbot.waitUntil(lambda: results.artifacts.geometry().right() < split.widget(1).x())
+
+
+def test_a_measure_and_its_change_do_not_overlap_where_bars_are_shortest(qtbot: QtBot) -> None:
+    bars = MeasureBars()
+    qtbot.addWidget(bars)
+    bars.show_measures({"exact_match_of_the_first_word": {"before": 0.0, "after": 0.86}})
+    bars.resize(bars.minimumSizeHint())
+    bars.show()
+    head = bars.grab(QRect(0, MARGIN_PX, bars.width(), bars.fontMetrics().height())).toImage()
+
+    def columns(color: QColor) -> list[int]:
+        area = [(x, y) for x in range(head.width()) for y in range(head.height())]
+        return [x for x, y in area if head.pixelColor(x, y) == color]
+
+    name, change = columns(theme.colors().text), columns(theme.colors().success)
+    assert name
+    assert change
+    assert max(name) < min(change)
 
 
 # ------------------------------------------------------------------ dialogs
