@@ -63,7 +63,9 @@ def test_a_received_adapter_is_checked_before_the_run(tmp_path: Path) -> None:
     assert [p[:2] for p in problems(write(tmp_path / "c.studio", adapter=""))] == [
         ("load", "missing_setting")
     ]
-    assert [p[:2] for p in problems(write(tmp_path / "d.studio", adapter="model"))] == []  # a Hub ID
+    assert [
+        p[:2] for p in problems(write(tmp_path / "d.studio", adapter="model"))
+    ] == []  # a Hub ID
     assert [p[:2] for p in problems(write(tmp_path / "e.studio", adapter="./model"))] == [
         ("load", "model_folder")
     ]

@@ -24,7 +24,7 @@ from studio.graph.context import StepContext
 from studio.model.adapter_check import adapter_faults, adapter_folder
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, scale_of
 from studio.model.folder_files import shown
-from studio.node_settings.load_adapter import LoadAdapterSettings
+from studio.node_settings.received_adapter import LoadAdapterSettings
 from studio.system import disk
 from studio.system.atomic import write_atomic
 from studio.training.fetch.hub import fetch_from_hub

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
 from studio.export_folder.model_card import model_card
-from studio.node_settings.load_adapter import LoadAdapterSettings
+from studio.node_settings.received_adapter import LoadAdapterSettings
 from studio.training.adapter.received import load_received
 from studio.values import AdapterValue, ModelValue
 from tests.studio.training.adapters import (
@@ -142,7 +142,9 @@ def test_layers_that_the_config_names_and_the_file_lacks_are_refused(tmp_path: P
             del tensors[f"{LAYER}.lora_{end}.weight"]
 
     folder = change(Path(value.path), drop)
-    assert "tensors for layers that it names are missing" in refused(tmp_path, base, folder).sentence
+    assert (
+        "tensors for layers that it names are missing" in refused(tmp_path, base, folder).sentence
+    )
 
 
 def test_a_layer_that_the_base_has_not_is_refused(tmp_path: Path) -> None:
@@ -156,7 +158,9 @@ def test_a_layer_that_the_base_has_not_is_refused(tmp_path: Path) -> None:
             )
 
     folder = change(Path(value.path), rename)
-    assert "self_attn.query, which the base does not have" in refused(tmp_path, base, folder).sentence
+    assert (
+        "self_attn.query, which the base does not have" in refused(tmp_path, base, folder).sentence
+    )
 
 
 def test_an_adapter_without_effect_is_refused(tmp_path: Path) -> None:
@@ -270,4 +274,3 @@ def test_an_adapter_of_the_hub_is_pinned_to_its_commit(
     assert f"someone/adapter at {COMMIT[:12]}" in model_card(value, "")
     local = loaded(tmp_path / "again", base, FIXTURES / "peft-0.15")
     assert torch.equal(logits(plain_adapted(value)), logits(plain_adapted(local)))
-

@@ -10,7 +10,7 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTER, MODEL, input_, output
 from studio.node_settings.base_model import BaseModelSettings
-from studio.node_settings.load_adapter import LoadAdapterSettings
+from studio.node_settings.received_adapter import LoadAdapterSettings
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -69,8 +69,8 @@ NODE = NodeType(
     category="Model",
     purpose="prepare",
     icon="folder-open",
-    help="An adapter from a folder or the Hub, trained by PEFT, Unsloth, LLaMA-Factory, Axolotl or another project, "
-    "to merge, resize, evaluate or export.",
+    help="An adapter from a folder or the Hub, as PEFT, Unsloth, LLaMA-Factory and Axolotl write them. It is used like "
+    "one that was trained here.",
     stages=("prepare",),
     settings=LoadAdapterSettings,
     run=run,
