@@ -27,7 +27,19 @@ VARIANTS = [v for table in REGISTRY.variants.values() for v in table.values()]
 PLAIN_ID = re.compile(r"[a-z][a-z0-9_]*")
 
 # Ids are in users' projects: one may be added, none may go or change.
-STABLE_NODES = {"dataset", "mix", "base_model", "lora", "train", "merge", "export", "evaluate"} | {"load_adapter"}
+STABLE_NODES = {
+    *(
+        "dataset",
+        "mix",
+        "base_model",
+        "load_adapter",
+        "lora",
+        "train",
+        "merge",
+        "export",
+        "evaluate",
+    )
+}
 STABLE_VARIANTS = {
     "format": {
         "instruction",
