@@ -31,7 +31,13 @@ _writable: set[str] = set()
 LONGEST_IN_EXPORT = 85
 """Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
-_KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
+_KIND_OF = {
+    "train": "adapter",
+    "resize": "adapter",
+    "load_adapter": "adapter",
+    "merge": "model",
+    "base_model": "model",
+}
 
 
 def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:

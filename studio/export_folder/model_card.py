@@ -56,11 +56,14 @@ def model_card(value: ModelValue | AdapterValue, title: str, exported: Rows = ()
 def _adapter_card(value: AdapterValue, title: str, exported: Rows) -> str:
     base = value.model.model
     checks = [("largest logit difference after reloading", f"{value.reload_difference:.3g}")]
+    if value.source:
+        checks = []
+    origin = f"from {_shown_source(value)}" if value.source else "trained with LoRA Studio"
     return _text(
         _front_matter(base, "peft", "adapter"),
         [
             f"# {title or 'LoRA adapter'}",
-            f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
+            f"A {value.model.method} adapter for {_shown_base(base)}, {origin}.",
         ],
         [_base(base), *_training(value), _table("Checks", ("check", "value"), checks)],
         [_table("This export", ("fact", "value"), exported)],
@@ -77,7 +80,7 @@ def _merged_card(value: ModelValue, title: str) -> str:
     checks = [
         (
             "largest logit difference of the adapter after reloading",
-            f"{adapter.reload_difference:.3g}",
+            f"{adapter.reload_difference:.3g}" if not adapter.source else "not measured",
         ),
         (
             "largest logit difference, merged against base with adapter",
@@ -97,6 +100,13 @@ def _merged_card(value: ModelValue, title: str) -> str:
         [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],
     )
+
+
+def _shown_source(adapter: AdapterValue) -> str:
+    """Where a loaded adapter comes from: its Hub ID with the commit, or the name of its folder."""
+    if adapter.revision:
+        return f"{adapter.source} at {adapter.revision[:12]}"
+    return Path(adapter.source).name
 
 
 def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
@@ -177,7 +187,7 @@ def _training(adapter: AdapterValue) -> list[str]:
         }
         settings |= {name: value for name, value in more.items() if value}
     return [
-        _data(adapter.dataset),
+        _data(adapter.dataset) if adapter.dataset else "",
         _table(
             "Method" if lora.method == FULL_FINE_TUNING else "Adapter",
             ("setting", "value"),
