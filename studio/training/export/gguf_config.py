@@ -93,7 +93,7 @@ def _add_yarn(writer: gguf.GGUFWriter, full: Config, config: Config) -> None:
         writer.add_rope_scaling_yarn_beta_slow(full["beta_slow"])
     if full.get("attention_factor"):  # llama.cpp multiplies it by the usual factor of yarn
         usual = 0.1 * math.log(factor) + 1.0
-        writer.add_rope_scaling_yarn_attn_factor(full["attention_factor"] / usual)
+        writer.add_rope_scaling_attn_factors(full["attention_factor"] / usual)
 
 
 def _original(full: Config, config: Config) -> int:

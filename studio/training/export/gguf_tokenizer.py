@@ -86,6 +86,8 @@ def vocabulary(tokenizer: Any, rows: int, kept_pre: str) -> Vocabulary:
     model = data["model"]
     if model["type"] != "BPE":
         raise _refused(f"llama.cpp has no tokenizer of the type {model['type']} for this model")
+    if not model["merges"]:
+        raise _refused("llama.cpp needs a vocabulary with merges")
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     tokens = {i: t for t, i in model["vocab"].items()}
     if not model.get("byte_fallback"):
