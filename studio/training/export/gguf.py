@@ -55,8 +55,16 @@ def needed_bytes(value: Exportable, settings: Any) -> int:
     folder = Path(value.path)
     found, config = _architecture(folder)
     tensors = model_tensors(folder, found, config)
-    vocabulary_size = sum(p.stat().st_size for p in folder.glob("tokenizer.json"))
-    return sum(data_size(tensors, q) + vocabulary_size for q in settings.quantizations)
+    keys = _key_bytes(folder, tensors)
+    return sum(data_size(tensors, q) + keys for q in settings.quantizations)
+
+
+def _key_bytes(folder: Path, tensors: Sequence[Tensor]) -> int:
+    """An upper bound of the size of keys and tensor names: tokens and merges take less than in tokenizer.json, apart
+    from the numbers beside each."""
+    listed = sum(p.stat().st_size for p in folder.glob("tokenizer.json"))
+    rows = max(t.shape[0] for t in tensors)
+    return listed + 16 * rows + 128 * len(tensors) + 16_384
 
 
 def adapter_types(quantizations: Sequence[str]) -> list[str]:

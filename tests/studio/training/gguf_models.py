@@ -117,6 +117,36 @@ def make_bpe_tokenizer(pre_tokenizer: Any = None, **options: Any) -> Any:
     return tokenizer
 
 
+def make_sentencepiece_tokenizer() -> Any:
+    """A tokenizer as transformers converts it from SentencePiece: merges of characters, and bytes for what is not
+    in the vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<unk>", *SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(200))]
+    tokens += ["▁", *"abcdefghijklmnopqrstuvwxyz", "ab", "bc", "▁ab"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    merges = [("a", "b"), ("b", "c"), ("▁", "ab")]
+    core = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True)
+    )
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
+    core.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="<unk>",
+        pad_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
 def save_noisy(folder: Path, config_name: str, values: dict[str, Any]) -> Path:
     """A model of this config whose every parameter is random, with the tokenizer above."""
     import torch

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ def ask(model: Path, *requests: dict[str, Any], lora: Path | None = None) -> lis
 
 
 def log_probabilities(
-    model: Path, prompts: list[list[int]], vocabulary: int, lora: Path | None = None
+    model: Path, prompts: Sequence[list[int] | str], vocabulary: int, lora: Path | None = None
 ) -> list[dict[int, float]]:
-    """The natural logarithms of the probabilities of the token after each prompt, by token."""
+    """The natural logarithms of the probabilities of the token after each prompt (ids or a text), by token."""
     # A token that ends the text or is half a character would be answered without probabilities; they are those
     # before the bias.
     bias = [[READABLE, 1000.0]]
