@@ -1,4 +1,4 @@
-"""GGUF exports: read back by the readers of transformers and the gguf package, and by llama.cpp where it is installed."""
+"""GGUF exports, read back by transformers, the gguf package, and llama.cpp where it is installed."""
 
 from __future__ import annotations
 
