@@ -26,6 +26,7 @@ from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.model.folder_check import folder_faults
 from studio.model.folder_files import read_text
+from studio.model.known_models import known_model
 from studio.model.layer_names import block_number
 from studio.model.models import ends_of, local_folder, starter_of
 from studio.model.read_shape import read_shape, shape_of_config
@@ -136,13 +137,14 @@ def _model_nodes(graph: Graph, train: str) -> list[Node]:
 
 
 def shape_of_model(model: str, project_dir: Path) -> Shape | None:
-    """The shape of the model that a Base model node names, where it is on this machine."""
+    """The shape of the model that a Base model node names, where it is on this machine or known before."""
     folder = _folder(model, project_dir)
     shape = read_shape(folder) if folder is not None else None
     starter = starter_of(model.strip())
     if shape is None and starter is not None and starter.id in STARTER_CONFIGS:
         return shape_of_config(STARTER_CONFIGS[starter.id])
-    return shape
+    known = known_model(model) if folder is None else None
+    return shape_of_config(known.config) if known is not None else shape
 
 
 def _folder(model: str, project_dir: Path) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from studio.graph.node_type import Fact
 from studio.model.folder_files import json_or_empty, read_text, shown
 from studio.model.gguf_header import BadGguf, read_gguf_header
+from studio.model.known_models import KnownModel, known_model
 from studio.model.models import kind_of, local_folder, starter_of
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
@@ -49,16 +50,26 @@ class ModelFacts:
 
 
 def model_facts(model: str, project_dir: Path) -> ModelFacts | None:
-    """The facts of a local model or a starter, otherwise ``None``."""
+    """The facts of a local model, a starter or a known model of the Hub, otherwise ``None``."""
     folder = local_folder(model.strip(), project_dir)
     starter = starter_of(model.strip())
     found = folder_facts(folder) if folder is not None else None
     if starter is None:
-        is_file = found is None and kind_of(model.strip(), project_dir) == "gguf"
-        return gguf_facts(project_dir / Path(model.strip()).expanduser()) if is_file else found
+        if found is not None:
+            return found
+        if kind_of(model.strip(), project_dir) == "gguf":
+            return gguf_facts(project_dir / Path(model.strip()).expanduser())
+        known = known_model(model)
+        return known_facts(known) if known is not None else None
     if found is None:
         return ModelFacts(**starter.facts, licence=starter.licence, chat_template=True)
     return ModelFacts(**{**vars(found), "licence": starter.licence})
+
+
+def known_facts(known: KnownModel) -> ModelFacts:
+    """The facts of a model that is not on this machine, from its shape."""
+    found = _of_config(known.config)
+    return replace(found, chat_template=True, licence=known.licence)
 
 
 def gguf_facts(file: Path) -> ModelFacts | None:
@@ -92,21 +103,30 @@ def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None
     config = json_or_empty(folder, "config.json")
     if not config:
         return None
-    text = config.get("text_config")
-    inner: Mapping[str, Any] = {**config, **text} if isinstance(text, dict) else config
-    numbers = {name: _number(inner, keys) for name, keys in _NAMES.items()}
     parameters, size = _weights(folder)
-    parameters = parameters or _by_shape(config)
-    names = config.get("architectures")
-    name = names[0] if isinstance(names, list) and names else config.get("model_type")
-    return ModelFacts(
-        architecture=shown(name) if name else None,
-        parameters=parameters,
+    return replace(
+        _of_config(config, parameters),
         chat_template=_has_template(folder),
         licence=licence_in(folder),
         bytes_on_disk=size,
         own_code="auto_map" in config,
-        **numbers,
+    )
+
+
+def _of_config(config: Mapping[str, Any], parameters: int | None = None) -> ModelFacts:
+    """Architecture and sizes; the number of parameters from the shape, unless it is given."""
+    text = config.get("text_config")
+    inner: Mapping[str, Any] = {**config, **text} if isinstance(text, dict) else config
+    numbers = {name: _number(inner, keys) for name, keys in _NAMES.items()}
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else config.get("model_type")
+    return ModelFacts(
+        architecture=shown(name) if name else None,
+        parameters=parameters or _by_shape(config),
+        layers=numbers["layers"],
+        hidden=numbers["hidden"],
+        context=numbers["context"],
+        vocabulary=numbers["vocabulary"],
     )
 
 

@@ -1,6 +1,7 @@
 """The base models that a user can choose from, each with its facts and whether a training with it fits.
 
-They are the starter, local folders, GGUF files, models in the cache of the Hub, and what a search on the Hub found.
+They are the starter, local folders, GGUF files, models in the cache of the Hub, widely used models of the Hub, and what
+a search on the Hub found.
 Only names, configs and headers are read. Whether a model fits is the estimate of the graph that the choice gives.
 """
 
@@ -16,10 +17,11 @@ from studio.estimate.job import Facts
 from studio.graph import edits
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
-from studio.model.facts import ModelFacts, folder_facts, gguf_facts, model_facts
+from studio.model.facts import ModelFacts, folder_facts, gguf_facts, known_facts, model_facts
 from studio.model.folder_check import folder_faults, gguf_faults
 from studio.model.folder_files import json_or_empty
 from studio.model.hub_search import HubModel
+from studio.model.known_models import KnownModel, known_models
 from studio.model.models import (
     STARTER_PREFIX,
     STARTERS,
@@ -88,6 +90,18 @@ def local_candidates(
         if candidate is not None:
             found.setdefault(repo, candidate)
     return list(found.values())
+
+
+def known_candidates(found: Iterable[Candidate]) -> list[Candidate]:
+    """Widely used models of the Hub that are not among these."""
+    names = {candidate.model for candidate in found}
+    return [_known(known) for known in known_models().values() if known.model not in names]
+
+
+def _known(known: KnownModel) -> Candidate:
+    facts = known_facts(known)
+    download = known.download or 2 * (facts.parameters or 0)
+    return Candidate(known.model, known.title, "hub", facts, False, download, known.gated)
 
 
 def hub_candidate(found: HubModel) -> Candidate:

@@ -16,7 +16,7 @@ def percent(share: float) -> str:
 def counted(number: int, digits: int = 2) -> str:
     """``135 M``, ``7.2 B``: an approximate count with at least ``digits`` digits."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # 999.9 million is 1.0 B, not 1000 M
             value = number / size
             return f"{value:.{max(0, digits - len(str(int(value))))}f} {letter}"
     return str(number)

@@ -1,7 +1,7 @@
 """The base model chooser: cards of models with their facts and whether a training with them fits.
 
-Models on this machine are listed at once, what fits first; the Hub is searched on request. A click on a card is the
-answer. Files are read and estimates made on a pool thread; the dialog does not edit the document.
+Models on this machine and widely used ones are listed at once, what fits first; the Hub is searched on request. A click
+on a card is the answer. Files are read and estimates made on a pool thread; the dialog does not edit the document.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from studio.recipe.base_models import (
     choices,
     hub_candidate,
     in_order,
+    known_candidates,
     local_candidates,
 )
 from studio.shown_text import line
@@ -90,7 +91,7 @@ def disk_line(choice: BaseChoice) -> str:
     if candidate.source == "starter":
         return "Downloaded at the first run"
     size = sized(candidate.download)
-    gated = "; its license must be accepted on the Hub" if candidate.gated else ""
+    gated = "; needs an account on the Hub that has accepted its terms" if candidate.gated else ""
     rest = "The rest is downloaded by the run" if candidate.download is None else ""
     return (f"{size} to download" if size else rest or "Downloaded by the run") + gated
 
@@ -263,7 +264,8 @@ class BaseModelDialog(QDialog):
 
         def work() -> tuple[Purpose, list[BaseChoice]]:
             purpose = make()
-            return purpose, choices(local_candidates(names, folders, write), purpose)
+            local = local_candidates(names, folders, write)
+            return purpose, choices([*local, *known_candidates(local)], purpose)
 
         self._task = run_task(work, self._read)
 

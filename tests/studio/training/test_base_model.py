@@ -436,12 +436,16 @@ def test_a_wrong_id_or_revision_is_told(
     assert model in caught.value.sentence
 
 
-def test_no_network_is_told(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing cached and nobody answers."""
+@pytest.mark.parametrize("model", ["someone/tiny", "Qwen/Qwen3-0.6B"])
+def test_no_network_is_told(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Nothing cached and nobody answers, also for a model whose facts are known."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StudioError, match="cannot be reached") as caught:
-        prepared(tmp_path, model="someone/tiny")
+        prepared(tmp_path, model=model)
     assert caught.value.code == "no_network"
+    assert caught.value.hint.startswith("Check the network connection")
 
 
 def test_a_stop_ends_a_download(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

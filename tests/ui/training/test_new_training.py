@@ -188,7 +188,7 @@ def test_the_chooser_by_keyboard_alone(
     QTest.keyClick(dialog.cards[0], Qt.Key.Key_Down)
     assert dialog.focusWidget() is dialog.cards[1]
     dialog.search.setFocus()
-    QTest.keyClicks(dialog.search, "smol")
+    QTest.keyClicks(dialog.search, "smol 135")
     assert [c.choice.candidate.title for c in dialog.cards if c.isVisible()] == [
         "SmolLM2 135M Instruct"
     ]
@@ -223,11 +223,50 @@ def test_a_card_says_what_a_user_decides_by(
     ):
         assert part in spoken
     assert "On this computer" in card(dialog, "tiny").accessibleName()
+    dialog.search.setText("135")
+    QApplication.processEvents()
     bar = dialog.cards[0].parentWidget().parentWidget().parentWidget().verticalScrollBar()
-    assert not bar.isVisible()  # two cards need no scroll bar
+    assert not bar.isVisible()  # one card needs no scroll bar
     QTest.keyClick(dialog, Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: session.new_training.dialog is None)
     assert kinds(session) == ["dataset"]
+
+
+def test_widely_used_models_are_listed_before_they_are_downloaded(
+    make_session: MakeSession, qtbot: QtBot, rows: Path, tiny: Path
+) -> None:
+    session = make_session(Graph())
+    drop_file(session, rows)
+    click(session.window.canvas.offers.buttons[0])
+    dialog = chooser(session, qtbot)
+    spoken = card(dialog, "Qwen3 0.6B").accessibleName()
+    for part in ("596 M parameters", "context 40,960 tokens", "Apache-2.0", ", chat template."):
+        assert part in spoken
+    assert "Fits: about " in spoken
+    assert spoken.endswith(" 1.5 GB to download.")
+    gated = card(dialog, "Llama 3.2 1B Instruct").accessibleName()
+    assert gated.endswith("; needs an account on the Hub that has accepted its terms.")
+    order = ["fits", "4 bits", "no"]
+    fits = [order.index(c.choice.fit) for c in dialog.cards]
+    assert fits == sorted(fits)
+    qtbot.waitUntil(lambda: isinstance(dialog.focusWidget(), BaseCard))
+    for _ in range(8):
+        QTest.keyClick(dialog.focusWidget(), Qt.Key.Key_Down)
+        qtbot.waitUntil(lambda: in_view(dialog.focusWidget()))
+    assert dialog.focusWidget() is dialog.cards[8]
+    dialog.search.setFocus()
+    QTest.keyClicks(dialog.search, "qwen3 0.6")
+    click(card(dialog, "Qwen3 0.6B"))
+    base = session.document.graph.node("base_model")
+    assert base.settings["model"] == "Qwen/Qwen3-0.6B"
+    session.window.canvas.select((base.id,))
+    facts = session.window.inspector.findChildren(QLabel)
+    assert "596 M" in {label.text() for label in facts}
+
+
+def in_view(widget: QWidget) -> bool:
+    """Whether none of it is scrolled out of view."""
+    return widget.visibleRegion().boundingRect() == widget.rect()
 
 
 def test_a_folder_to_look_in_is_remembered_and_a_damaged_model_says_why(
@@ -245,7 +284,7 @@ def test_a_folder_to_look_in_is_remembered_and_a_damaged_model_says_why(
         lambda *a: str(tmp_path / "models"),
     )
     click(dialog.findChild(QPushButton, "base-look"))
-    qtbot.waitUntil(lambda: len(dialog.cards) == 3)
+    qtbot.waitUntil(lambda: "bad" in {c.choice.candidate.title for c in dialog.cards})
     bad = card(dialog, "bad")
     assert not bad.isEnabled()
     assert "Cannot be used" in bad.accessibleName()
