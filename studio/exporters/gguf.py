@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import field_validator
 
@@ -18,6 +18,7 @@ from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import Settings, setting
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder
+from studio.shown_text import short
 from studio.values import AdapterValue
 from studio.variants.exporter import Exportable, Exporter, Written
 
@@ -36,7 +37,6 @@ class GgufSettings(Settings):
         "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0. Q8_0 takes 8.5 bits per "
         "weight and stays close to the model; Q4_0 takes 4.5 bits and loses the most. Adapters are not quantized: "
         "they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
-        min_length=1,
     )
     max_rank: int = setting(
         64,
@@ -48,10 +48,19 @@ class GgufSettings(Settings):
         advanced=True,
     )
 
-    @field_validator("quantizations")
+    @field_validator("quantizations", mode="before")
     @classmethod
-    def _each_once(cls, chosen: list[Quantization]) -> list[Quantization]:
-        return list(dict.fromkeys(chosen))
+    def _known_once(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, list):
+            return chosen
+        names = list(dict.fromkeys(str(name).upper() for name in chosen))
+        known = get_args(Quantization)
+        other = next((n for n in names if n not in known), None)
+        if other is not None:
+            raise ValueError(f"the quantization {short(other)} is not one of {', '.join(known)}.")
+        if not names:
+            raise ValueError("choose at least one quantization.")
+        return names
 
 
 def write(context: StepContext, value: Exportable, settings: Any, folder: Path) -> Written:

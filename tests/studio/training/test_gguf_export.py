@@ -13,8 +13,10 @@ import torch
 
 from studio.errors import Stopped, StudioError
 from studio.export_folder.gguf_architectures import refusal
+from studio.exporters.gguf import VARIANT, GgufSettings
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
+from studio.graph.schema import problems_in
 from studio.model.gguf_header import read_gguf_header
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.export import ExportSettings
@@ -179,8 +181,6 @@ def test_quantizations_share_one_reading(tmp_path: Path) -> None:
 
 
 def test_the_size_is_known_before_writing(tmp_path: Path) -> None:
-    from studio.exporters.gguf import VARIANT
-
     base = noisy(tmp_path)
     settings = VARIANT.settings.model_validate({"quantizations": ["Q8_0", "F16"]})
     needed = VARIANT.payload.size(base, settings)
@@ -222,6 +222,19 @@ def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
     assert manifest["kind"] == "gguf"
     assert manifest["quantizations"] == ["Q8_0", "Q4_0"]
     assert set(manifest["files"]) == {"README.md", f"{NAME}-Q8_0.gguf", f"{NAME}-Q4_0.gguf"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (["Q4_K_M"], "the quantization Q4_K_M is not one of F32, F16, BF16, Q8_0"),
+        ([], "choose at least one quantization."),
+    ],
+)
+def test_other_quantizations_are_a_problem(chosen: list[str], sentence: str) -> None:
+    (problem,) = problems_in(GgufSettings, {"quantizations": chosen}, "e", "Export")
+    assert problem.sentence.startswith(f"Export: {sentence}")
+    assert GgufSettings(quantizations=["q8_0", "Q8_0", "f16"]).quantizations == ["Q8_0", "F16"]
 
 
 @pytest.mark.parametrize(
