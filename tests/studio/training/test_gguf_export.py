@@ -24,6 +24,7 @@ from studio.nodes.export import NODE
 from studio.training.export.gguf import file_name
 from studio.training.export.gguf_tokenizer import vocabulary
 from studio.training.export.make import export
+from studio.training.fetch.gguf import import_file
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk
 from tests.studio.training.adapters import plain_adapted, plain_model, random_adapter
@@ -142,6 +143,29 @@ def test_transformers_reads_the_same_weights(tmp_path: Path, family: str) -> Non
     assert set(state) == set(wanted)
     for name, weight in wanted.items():
         assert torch.allclose(state[name], weight, atol=1e-6), name
+
+
+def test_the_program_imports_what_it_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The import keeps weights, tokens, chat template, end token and the name of the pre-tokenizer."""
+    from transformers import AutoTokenizer
+
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+    base = noisy(tmp_path)
+    bpe_like("smollm").save_pretrained(base.path)
+    file = exported(tmp_path, base, quantizations=["F32"]) / f"{NAME}-F32.gguf"
+    folder, _ = import_file(make_context(tmp_path / "import", Recorder()), file)
+    found, wanted = plain_model(folder).state_dict(), plain_model(base.path).state_dict()
+    for name, weight in wanted.items():
+        assert torch.allclose(found[name], weight, rtol=1e-2), name
+    own, again = AutoTokenizer.from_pretrained(base.path), AutoTokenizer.from_pretrained(folder)
+    assert again("abc abcab")["input_ids"] == own("abc abcab")["input_ids"]
+    assert again.eos_token == own.eos_token
+    assert again.chat_template == own.chat_template
+    imported = base.model_copy(update={"path": str(folder), "source": str(file)})
+    second = exported(tmp_path / "again", imported) / f"{NAME}-Q8_0.gguf"
+    assert keys(second)["tokenizer.ggml.pre"] == "smollm"
 
 
 def test_quantizations_share_one_reading(tmp_path: Path) -> None:
