@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import field_validator
 
 from studio.errors import Problem
+from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import Settings, setting
@@ -105,5 +106,12 @@ VARIANT = Variant(
     help="Files for llama.cpp, Ollama, LM Studio and other programs that run models without Python. Supported "
     "are Llama (also SmolLM2), Mistral, Qwen 2, 2.5 and 3, Gemma 1 to 3 (text), Phi-3 and GPT-2.",
     settings=GgufSettings,
-    payload=Exporter(("model", "adapter"), write, _size, _kind, check=check),
+    payload=Exporter(
+        ("model", "adapter"),
+        write,
+        lambda v: folder_size(Path(v.path)),
+        _kind,
+        size_with=_size,
+        check=check,
+    ),
 )

@@ -72,6 +72,6 @@ VARIANT = Variant(
     "load them.",
     settings=SafetensorsSettings,
     payload=Exporter(
-        ("model", "adapter"), write, lambda v, _: folder_size(Path(v.path)), _kind, links=True
+        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind, links=True
     ),
 )

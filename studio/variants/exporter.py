@@ -37,15 +37,17 @@ class Exporter:
     """``write(context, value, settings, folder)`` fills an empty folder and need not clean up; it may return
     what it has ``Written``.
 
-    ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value, settings)`` is the
-    approximate number of bytes to write; it may raise ``StudioError`` for what cannot be written.
-    ``artifact_kind(value)`` is the kind of the resulting artifact. ``check(context)`` yields what the graph
-    already shows to be impossible. ``links``: inside a run, weights are linked and take no space.
+    ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the
+    approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
+    artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
+    ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
+    impossible. ``links``: inside a run, weights are linked and take no space.
     """
 
     accepts: tuple[str, ...]
     write: Callable[[StepContext, Exportable, Any, Path], Written | None]
-    size: Callable[[Exportable, Any], int]
+    size: Callable[[Exportable], int]
     artifact_kind: Callable[[Exportable], str]
+    size_with: Callable[[Exportable, Any], int] | None = None
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
     links: bool = False

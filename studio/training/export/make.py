@@ -41,7 +41,7 @@ def export(
     context.phase("export", f"Writing {variant.title}")
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
-    needed = exporter.size(value, own)
+    needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
         if place or not exporter.links:

@@ -207,7 +207,7 @@ def test_quantizations_share_one_reading(tmp_path: Path) -> None:
 def test_the_size_is_known_before_writing(tmp_path: Path) -> None:
     base = noisy(tmp_path)
     settings = VARIANT.settings.model_validate({"quantizations": ["Q8_0", "F16"]})
-    needed = VARIANT.payload.size(base, settings)
+    needed = VARIANT.payload.size_with(base, settings)
     folder = exported(tmp_path, base, quantizations=["Q8_0", "F16"])
     written = sum(p.stat().st_size for p in folder.glob("*.gguf"))
     assert written <= needed < written + 100_000, "the bound for the keys of two files"
