@@ -38,6 +38,7 @@ class GgufSettings(Settings):
         "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0. Q8_0 takes 8.5 bits per "
         "weight and stays close to the model; Q4_0 takes 4.5 bits and loses the most. Adapters are not quantized: "
         "they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
+        max_length=8,
     )
     max_rank: int = setting(
         64,

@@ -89,7 +89,11 @@ class Names:
 
     def of(self, name: str) -> str:
         """The name in GGUF. Raises ``StudioError`` for a tensor that the architecture does not have."""
-        mapped = self._map.get_name(name, try_suffixes=(".weight", ".bias"))
+        # Some models are stored without the prefix of the head's class, such as GPT-2 on the Hub.
+        for full in (name, f"model.{name}", f"transformer.{name}"):
+            mapped = self._map.get_name(full, try_suffixes=(".weight", ".bias"))
+            if mapped is not None:
+                break
         if mapped is None:
             raise StudioError(
                 f"the tensor {name} has no place in a GGUF file of the architecture {self._arch}.",
