@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from studio.errors import Stopped, StudioError
-from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_architectures import ARCHITECTURES, refusal
 from studio.exporters.gguf import VARIANT, GgufSettings
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
@@ -23,6 +23,7 @@ from studio.node_settings.export import ExportSettings
 from studio.nodes.export import NODE
 from studio.training.export.gguf import file_name
 from studio.training.export.gguf_tokenizer import vocabulary
+from studio.training.export.gguf_weights import Names
 from studio.training.export.make import export
 from studio.training.fetch.gguf import import_file
 from studio.values import AdapterValue, ModelValue
@@ -143,6 +144,15 @@ def test_transformers_reads_the_same_weights(tmp_path: Path, family: str) -> Non
     assert set(state) == set(wanted)
     for name, weight in wanted.items():
         assert torch.allclose(state[name], weight, atol=1e-6), name
+
+
+def test_names_without_the_prefix_of_the_head() -> None:
+    """GPT-2 is stored like this on the Hub."""
+    names = Names(ARCHITECTURES["gpt2"], {"n_layer": 2})
+    assert names.of("h.1.attn.c_attn.bias") == "blk.1.attn_qkv.bias"
+    assert names.of("transformer.h.1.attn.c_attn.bias") == "blk.1.attn_qkv.bias"
+    with pytest.raises(StudioError, match=r"h\.2\.attn\.c_attn\.bias has no place"):
+        names.of("h.2.attn.c_attn.bias")
 
 
 def test_the_program_imports_what_it_exports(
