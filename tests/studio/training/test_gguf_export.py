@@ -26,6 +26,7 @@ from studio.training.export.gguf_tokenizer import vocabulary
 from studio.training.export.gguf_weights import Names
 from studio.training.export.make import export
 from studio.training.fetch.gguf import import_file
+from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk
 from tests.studio.training.adapters import plain_adapted, plain_model, random_adapter
@@ -144,6 +145,17 @@ def test_transformers_reads_the_same_weights(tmp_path: Path, family: str) -> Non
     assert set(state) == set(wanted)
     for name, weight in wanted.items():
         assert torch.allclose(state[name], weight, atol=1e-6), name
+
+
+def test_a_stored_head_that_is_not_used_is_left_out(tmp_path: Path) -> None:
+    """Some models with a shared matrix store it twice; transformers ignores the second."""
+    base = noisy(tmp_path)
+    weights = Path(base.path) / "model.safetensors"
+    stored = read_tensors(weights)
+    write_tensors({**stored, "lm_head.weight": torch.zeros(VOCABULARY, 32)}, weights)
+    names = {t.name for t in read(exported(tmp_path, base) / f"{NAME}-Q8_0.gguf").tensors}
+    assert "token_embd.weight" in names
+    assert "output.weight" not in names
 
 
 def test_names_without_the_prefix_of_the_head() -> None:
