@@ -7,6 +7,7 @@ only the standard library, lets the bootstrap bring the rest, and then calls `ui
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -123,6 +124,7 @@ def _window(arguments: list[str]) -> int:
         )
         return 1
     _prepare(arguments)
+    gc.disable()  # while modules are imported, until the session enables it after the first paint
     from bootstrap import qt
 
     problem = qt.window_problem()

@@ -50,9 +50,10 @@ class Problem:
 
 
 def counted(problems: Iterable[Problem]) -> str:
-    """How many there are: ``2 problems``, ``1 warning`` or ``1 problem, 2 warnings``."""
-    blocking = [p.blocks for p in problems]
-    counts = {"problem": blocking.count(True), "warning": blocking.count(False)}
+    """How many there are: ``2 problems``, ``1 warning`` or ``1 problem, 2 warnings``. Facts (``info``) are not
+    counted."""
+    severities = [p.severity for p in problems]
+    counts = {"problem": severities.count("error"), "warning": severities.count("warning")}
     return ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for word, n in counts.items() if n)
 
 

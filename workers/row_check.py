@@ -14,7 +14,6 @@ from PySide6.QtCore import QObject, QThreadPool, Signal
 
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
-from studio.runs.row_check import check_all_rows, is_unchecked
 from workers.task import Task, run_task
 
 BUDGET_S = 20.0
@@ -47,6 +46,8 @@ class RowCheck(QObject):
         if self._task is not None and self._same_data(graph):
             return
         self.cancel()
+        from studio.runs.row_check import is_unchecked  # not before the first paint
+
         if not is_unchecked(graph, self._registry, project_dir):
             return
         self._graph, self._stop = graph, Event()
@@ -108,6 +109,8 @@ def _work(
     keep_parts: bool = True,
 ) -> bool:
     """On a pool thread, whose place in the pool is released to other work."""
+    from studio.runs.row_check import check_all_rows
+
     pool = QThreadPool.globalInstance()
     pool.releaseThread()
     began = time.monotonic()

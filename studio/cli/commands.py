@@ -15,8 +15,9 @@ from pathlib import Path
 from studio.cli.attend import attend
 from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
-from studio.errors import Problem, StudioError
+from studio.errors import Problem, StudioError, counted
 from studio.estimate.forecast import forecast_of
+from studio.graph import guide
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
@@ -30,6 +31,7 @@ from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system import paths, torch_report
+from studio.system.number_text import quantity
 from studio.system.settings import AppSettings, load_settings
 
 CHECK_S = 10.0
@@ -59,10 +61,14 @@ def check(options: argparse.Namespace) -> int:
     torch_report.ask()
     compiled = compile_plan(graph, registry, place)
     _tell_problems(compiled.problems, options.file, options.json)
+    found = counted(compiled.problems)
     if compiled.plan is None:
+        if not options.json:
+            print(f"{options.file}: {found}.", file=sys.stderr)
         return 2
     if not options.json:
-        print(f"{options.file}: ready to run, {len(compiled.plan.steps)} steps.")
+        steps = quantity(len(compiled.plan.steps), "step")
+        print(f"{options.file}: ready to run, {steps}{f', {found}' if found else ''}.")
     return 0
 
 
@@ -207,7 +213,9 @@ def _registry() -> Registry:
 def _tell_problems(problems: tuple[Problem, ...], file: Path, as_json: bool) -> None:
     for problem in problems:
         if as_json:
-            print(json.dumps({"event": "Problem", **problem.to_json()}))
+            place = guide.of_problem(problem.code)
+            page = {"guide": f"{guide.FOLDER}/{place}"} if place else {}
+            print(json.dumps({"event": "Problem", **problem.to_json(), **page}))
         else:
             print(describe(problem, file), file=sys.stderr)
     sys.stdout.flush()

@@ -13,7 +13,11 @@ from studio.graph.ports import Port
 from studio.graph.registry import Registry, load_registry
 from studio.graph.schema import Settings, to_json_schema
 from studio.runs.folder import RunFolder, list_runs
+from studio.runs.status import look_of
+from studio.runs.summary import summarize
 from studio.shown_text import MOST_IN_QUOTES, line
+
+_MOST_LETTERS = 160
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -28,7 +32,9 @@ def runs(options: argparse.Namespace) -> int:
     if not found:
         print(f"No runs in {place}.")
     for row in found:
-        print(f"{row['id']:<40} {row['status']:<12} {line(row['name'], MOST_IN_QUOTES)}")
+        more = line(row["ended"].rstrip(".") or row["resumed"], _MOST_LETTERS)
+        name = line(row["name"], MOST_IN_QUOTES) + (f" · {more}" if more else "")
+        print(f"{row['id']:<40} {look_of(row['status']).word:<12} {name}")
     return 0
 
 
@@ -38,9 +44,12 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
         name, steps = folder.plan().name, len(folder.plan().steps)
     except StudioError:
         name, steps = "(damaged)", 0
+    found = summarize(folder)
     return {
         "id": folder.id,
-        "status": folder.status(),
+        "status": found.status,
+        "ended": found.ended,
+        "resumed": found.resumed,
         "name": name,
         "steps": steps,
         "path": str(folder.path.resolve()),

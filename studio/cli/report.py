@@ -22,7 +22,7 @@ from studio.runs.outcome import kind_words, outcome_of
 from studio.runs.progress import Progress, progress_of
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
-from studio.system.number_text import duration
+from studio.system.number_text import duration, quantity
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
@@ -182,7 +182,7 @@ def _step_failed(state: RunState, event: Event) -> str:
 
 def _resumed(state: RunState, event: Event) -> str:
     del state
-    return f"  resuming after step {event.get('step')}"
+    return f"  resumed after step {event.get('step')}"
 
 
 def _early_stopped(state: RunState, event: Event) -> str:
@@ -258,7 +258,7 @@ def _quoted(text: object) -> str:
 def evaluation_table(evaluation: dict[str, Any]) -> str:
     """Held-out measures before and after, in per cent."""
     rows = evaluation.get("rows")
-    lines = [f"On {rows} held-out rows:" if rows else "On held-out rows:"]
+    lines = [f"On {quantity(rows, 'held-out row')}:" if rows else "On held-out rows:"]
     lines.append(f"  {'measure':<20}{'before':>10}{'after':>10}")
     for name, pair in (evaluation.get("measures") or {}).items():
         before, after = (_share(pair.get(k)) for k in ("before", "after"))

@@ -22,6 +22,7 @@ from studio.errors import StudioError
 from studio.preview.tokens import TokenRow, row_from_json
 from studio.runs.token_request import TokenRequest
 from studio.shown_text import line
+from studio.system.number_text import quantity
 
 FEWEST_LINES = 3
 ROWS_AT_ONCE = 64
@@ -44,7 +45,9 @@ def _show(host: DataHost, request: TokenRequest, options: argparse.Namespace) ->
     begin = opened(host, request, options)
     first, count = options.row or 1, begin["rows"]
     if first > count:
-        print(f"Row {first} does not exist: the data has {_rows_in_words(count)}.", file=sys.stderr)
+        print(
+            f"Row {first} does not exist: the data has {quantity(count, 'row')}.", file=sys.stderr
+        )
         return 2
     screen = shutil.get_terminal_size()
     open_end = options.row is None and options.limit is None and not options.json
@@ -72,10 +75,6 @@ def _rows(host: DataHost, first: int, last: int) -> Iterator[TokenRow]:
         limit = min(ROWS_AT_ONCE, last - start + 1)
         for row in host.ask("rows", first=start, limit=limit)["rows"]:
             yield row_from_json(row)
-
-
-def _rows_in_words(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _suspicious(host: DataHost, first: int, limit: int) -> Iterator[TokenRow]:
@@ -128,7 +127,7 @@ class _Page:
         needed = self._height(row, begin)
         if self._shown and needed > self._left:
             print(
-                f"\n{begin['rows']} rows in total; --row N shows one row, --limit K the first "
+                f"\n{quantity(begin['rows'], 'row')} in total; --row N shows one row, --limit K the first "
                 "K rows."
             )
             return False

@@ -9,48 +9,25 @@ is bounded: nine bytes for each row, eight more where contents are compared.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from studio.data.canonical import content_hash, to_arrow
-from studio.data.check import look_at, options_of, stamp_of
+from studio.data.check import look_at, options_of
 from studio.data.detect import UNUSED, format_of, unused_hint
+from studio.data.kept_checks import Checked
 from studio.data.reading.archive import stat_of
-from studio.data.reading.folder import Remark, is_hub
+from studio.data.reading.folder import Remark
 from studio.data.rendered_chat import rendered_style
 from studio.data.sources import is_one_row, only_row, sources_of
-from studio.data.split.sides import refuse_empty_side
 from studio.data.used_rows import UsedRow, UsedRows, refuse_no_rows, rows_for_format
 from studio.errors import Problem, StudioError
-from studio.graph.node_type import CheckContext, Fact, Variant
+from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _NAMED = 5
 _MOST_NAMED = 20
-_RESULTS_KEPT = 64
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What the check found, as Problems without a node. ``rows`` were read of about ``total``; all
-    of them if ``complete``."""
-
-    problems: tuple[Problem, ...] = ()
-    rows: int = 0
-    total: int = 0
-    complete: bool = True
-
-    @property
-    def reached(self) -> str:
-        """How far the check came, if not to the end."""
-        if self.complete:
-            return ""
-        about = f" of about {self.total:,}" if self.total > self.rows else ""
-        return f"the first {self.rows:,}{about} rows were checked"
 
 
 def check_rows(
@@ -155,6 +132,10 @@ class _Check:
     def split(self, path: Path) -> tuple[int, int]:
         """The number of training and validation rows; raises ``StudioError`` when the split of all rows
         stops a run."""
+        import numpy as np  # on first use, so that the first paint of the window does not wait for it
+
+        from studio.data.split.sides import refuse_empty_side
+
         refuse_no_rows(path, len(self._ordinals), self._first_bad, self._unused)
         decision = self._used.split.decide(
             np.array(self._ordinals),
@@ -212,66 +193,3 @@ class _Check:
                 code="rendered_chat",
                 severity="warning",
             )
-
-
-# ------------------------------------------------------------------ kept results
-
-_results: dict[Hashable, Checked] = {}
-
-
-def key_of(settings: DatasetSettings, project_dir: Path) -> Hashable:
-    """Identifies the files as they are now, and the settings; ``None`` if there are no files."""
-    if is_hub(settings.source) and settings.hub_look_for_updates:
-        return None  # a run may read newer files
-    try:
-        sources = sources_of(settings, project_dir.resolve())
-        asked = settings.model_dump_json()
-    except (StudioError, OSError, ValueError):
-        return None
-    stamps = tuple(stamp_of(p) for p in (*sources.train, *sources.validation))
-    if not stamps or None in stamps:
-        return None
-    return asked, stamps, len(sources.train)
-
-
-def keep(key: Hashable, checked: Checked) -> None:
-    """Keep a result for this session."""
-    if len(_results) >= _RESULTS_KEPT:
-        _results.clear()
-    _results[key] = checked
-
-
-def kept(key: Hashable) -> Checked | None:
-    """The result for these files and settings, if there is one."""
-    return _results.get(key)
-
-
-def kept_problems(settings: DatasetSettings, context: CheckContext) -> Iterator[Problem]:
-    """The Problems of a Dataset node that the check of all rows has found for these files."""
-    checked = kept(key_of(settings, context.project_dir)) if _results else None
-    if checked is None:
-        return
-    for p in checked.problems:
-        yield context.problem(
-            p.sentence,
-            p.field,
-            hint=p.hint,
-            code=p.code,
-            severity=p.severity,
-            file=p.file,
-            line=p.line,
-        )
-    if checked.reached:
-        yield context.problem(
-            f"{checked.reached}; a run checks the others.",
-            "source",
-            code="rows_not_checked",
-            severity="info",
-        )
-
-
-def kept_facts(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:
-    """How far the check of all rows came, for the node."""
-    checked = kept(key_of(settings, project_dir)) if _results else None
-    if checked is not None and checked.reached:
-        yield Fact("Check", f"{checked.reached.capitalize()}; a run checks the others.")

@@ -16,14 +16,13 @@ from studio.data.reading.archive import archive_of
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
-from studio.data.reading.reader import read_rows
 from studio.data.reading.source import ReadOptions
 from studio.data.reading.splits import ALL
 from studio.errors import StudioError
 from studio.graph.node_type import Fact
 from studio.graph.schema import Settings, fields_of
 from studio.node_settings.dataset import AUTOMATIC, DatasetSettings, keeps_validation
-from studio.system.number_text import percent
+from studio.system.number_text import percent, quantity
 
 _HELD_APART = Path("validation")
 """Stands between training and validation files in a list that identifies the data."""
@@ -100,7 +99,7 @@ def describe_sources(
         )
     count = len(sources.test) or sources.test_elsewhere
     if count:
-        what = _listed(sources.test) if sources.test else _count(count, "file")
+        what = _listed(sources.test) if sources.test else quantity(count, "file")
         share = "" if sources.validation else _share(sources.settings)
         they = (
             "is excluded as a test split: it is"
@@ -157,7 +156,7 @@ def _share(settings: DatasetSettings) -> str:
 
 
 def _rows(count: int) -> str:
-    return f" ({_count(count, 'row')})" if count else ""
+    return f" ({quantity(count, 'row')})" if count else ""
 
 
 _NO_NAME = "\0"
@@ -176,6 +175,10 @@ def choices_of(settings: DatasetSettings, project_dir: Path, field: str) -> tupl
             return ()
         path = sources_of(settings, project_dir).train[0]
         if kind_of_name(path) in ("sheet", "sqlite"):
+            from studio.data.reading.reader import (
+                read_rows,  # all readers; the first paint needs none
+            )
+
             next(read_rows(path, ReadOptions(table=_NO_NAME)), None)
     except StudioError as error:
         found = error.choices if error.field == field else ()
@@ -269,7 +272,7 @@ def _no_file(what: str, field: str) -> StudioError:
 
 def _nothing_to_train(settings: DatasetSettings, found: Found) -> StudioError:
     sides = [w for w, files in (("validation", found.validation), ("test", found.test)) if files]
-    files = _count(len((*found.validation, *found.test)), "file")
+    files = quantity(len((*found.validation, *found.test)), "file")
     what = f"all its files are named {' or '.join(sides)} ({files})"
     if found.declared:
         what = f"of those in its dataset card, only {' and '.join(sides)} files exist ({files})"
@@ -340,10 +343,6 @@ def _unused(files: list[Path], why: str, hint: str = "") -> Iterator[Remark]:
             hint,
             code="files_left_out",
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _in_order(found: Found, files: tuple[Path, ...]) -> tuple[Path, ...]:

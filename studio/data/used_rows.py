@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio.data.check import first_rows, options_of, stamp_of, stops_at_first_rows
 from studio.data.columns import without_split_names
@@ -18,10 +19,12 @@ from studio.data.drops import Drops
 from studio.data.reading.reader import read_rows
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
 from studio.data.row_format import Canonical, RowFormat
-from studio.data.split.sides import Side, Split
 from studio.errors import StudioError
 from studio.graph.schema import Settings
 from studio.node_settings.dataset import DatasetSettings
+
+if TYPE_CHECKING:
+    from studio.data.split.sides import Side
 
 _RESULTS_KEPT = 16
 
@@ -48,6 +51,8 @@ class UsedRows:
 
     def __init__(self, settings: DatasetSettings, chosen: Chosen, options: ReadOptions) -> None:
         self._settings, self._chosen, self._options = settings, chosen, options
+        from studio.data.split.sides import Split  # imports numpy
+
         self.split = Split(settings)
         self._drops = Drops(settings.drop_rows)
         self.read = 0

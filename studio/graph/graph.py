@@ -7,8 +7,9 @@ and only ``problems`` validates it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -64,14 +65,11 @@ class Graph:
 
     def node(self, node_id: str) -> Node:
         """The node with this id; raises ``KeyError``."""
-        for node in self.nodes:
-            if node.id == node_id:
-                return node
-        raise KeyError(node_id)
+        return self._by_id[node_id]
 
     def has(self, node_id: str) -> bool:
         """Whether a node with this id exists."""
-        return any(n.id == node_id for n in self.nodes)
+        return node_id in self._by_id
 
     def ids(self) -> tuple[str, ...]:
         """All node ids in drawing order."""
@@ -79,16 +77,23 @@ class Graph:
 
     def wire_into(self, node_id: str, port: str) -> Wire | None:
         """The wire that ends at this input, if any (an input takes one wire)."""
-        return next((w for w in self.wires if (w.target, w.target_port) == (node_id, port)), None)
+        return next((w for w in self.wires_into(node_id) if w.target_port == port), None)
+
+    def wires_into(self, node_id: str) -> Sequence[Wire]:
+        """The wires that end at this node, in their order."""
+        return self._into.get(node_id, ())
+
+    def wires_from(self, node_id: str) -> Sequence[Wire]:
+        """The wires that begin at this node, in their order."""
+        return self._from.get(node_id, ())
 
     def downstream(self, node_id: str) -> frozenset[str]:
         """Ids that can be reached along wires from this node, itself included."""
         seen = {node_id}
         queue = [node_id]
         while queue:
-            current = queue.pop()
-            for wire in self.wires:
-                if wire.source == current and wire.target not in seen:
+            for wire in self.wires_from(queue.pop()):
+                if wire.target not in seen:
                     seen.add(wire.target)
                     queue.append(wire.target)
         return frozenset(seen)
@@ -98,12 +103,32 @@ class Graph:
         seen = {node_id}
         queue = [node_id]
         while queue:
-            current = queue.pop()
-            for wire in self.wires:
-                if wire.target == current and wire.source not in seen:
+            for wire in self.wires_into(queue.pop()):
+                if wire.source not in seen:
                     seen.add(wire.source)
                     queue.append(wire.source)
         return frozenset(seen)
+
+    # A graph never changes, and a check of all nodes asks for each of them many times.
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Node]:
+        return {n.id: n for n in reversed(self.nodes)}  # of several with one id the first
+
+    @cached_property
+    def _into(self) -> Mapping[str, Sequence[Wire]]:
+        return _grouped((w.target, w) for w in self.wires)
+
+    @cached_property
+    def _from(self) -> Mapping[str, Sequence[Wire]]:
+        return _grouped((w.source, w) for w in self.wires)
+
+
+def _grouped(wires: Iterable[tuple[str, Wire]]) -> Mapping[str, Sequence[Wire]]:
+    found: dict[str, list[Wire]] = {}
+    for node_id, wire in wires:
+        found.setdefault(node_id, []).append(wire)
+    return found
 
 
 class CycleError(ValueError):
@@ -117,10 +142,7 @@ class CycleError(ValueError):
 def topological_order(graph: Graph) -> tuple[str, ...]:
     """Node ids such that every wire points forward (Kahn); stable in the order of the nodes."""
     known = set(graph.ids())
-    waiting = {
-        n: {w.source for w in graph.wires if w.target == n and w.source in known}
-        for n in graph.ids()
-    }
+    waiting = {n: {w.source for w in graph.wires_into(n) if w.source in known} for n in graph.ids()}
     order: list[str] = []
     while waiting:
         ready = [n for n, needs in waiting.items() if not needs]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, problems_in
 from studio.graph.unused import unused_node, used_nodes
-from studio.graph.wires import check_wire, title_of
+from studio.graph.wires import check_existing_wire, title_of
 from studio.shown_text import short
 from studio.system.paths import is_utf8
 
@@ -71,7 +72,7 @@ def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
             )
         )
     ids = graph.ids()
-    for twice in sorted({i for i in ids if ids.count(i) > 1}):
+    for twice in sorted(i for i, count in Counter(ids).items() if count > 1):
         found.append(Problem(f"Two nodes have the ID “{twice}”.", twice, code="duplicate_id"))
     try:
         topological_order(graph)
@@ -170,12 +171,9 @@ def _port_problems(
                     "unconnected",
                 )
             )
-    for index, wire in enumerate(graph.wires):
-        if wire.target != node.id:
-            continue
-        rest = replace(graph, wires=graph.wires[:index] + graph.wires[index + 1 :])
-        refusal = check_wire(rest, registry, wire)
-        if refusal is not None and refusal.reason != "cycle":
+    for wire in graph.wires_into(node.id):
+        refusal = check_existing_wire(graph, registry, wire)
+        if refusal is not None:
             found.append(
                 Problem(
                     f"{title}: {refusal.sentence}", node.id, wire.target_port, "", refusal.reason
@@ -197,9 +195,7 @@ def _own_problems(
     if settings is None:
         return []
     inputs: dict[str, Any] = {
-        w.target_port: parsed[w.source]
-        for w in graph.wires
-        if w.target == node.id and w.source in parsed
+        w.target_port: parsed[w.source] for w in graph.wires_into(node.id) if w.source in parsed
     }
     before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
     context = CheckContext(
@@ -210,7 +206,7 @@ def _own_problems(
         before,
         registry.variants,
         _input_types(graph, node, registry),
-        frozenset(w.source_port for w in graph.wires if w.source == node.id),
+        frozenset(w.source_port for w in graph.wires_from(node.id)),
         all_rows,
         parsed,
     )
@@ -235,8 +231,8 @@ def _own_problems(
 def _input_types(graph: Graph, node: Node, registry: Registry) -> dict[str, str]:
     """The id of the type that each wire into ``node`` carries."""
     found: dict[str, str] = {}
-    for wire in graph.wires:
-        if wire.target != node.id or not graph.has(wire.source):
+    for wire in graph.wires_into(node.id):
+        if not graph.has(wire.source):
             continue
         source = registry.node_type(graph.node(wire.source).type)
         port = source.output(wire.source_port) if source else None

@@ -123,8 +123,9 @@ def _with_extensions(registry: Registry) -> Registry:
 
 def _extensions() -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and loader of everything from outside: installed packages, then named modules."""
+    points = entry_points()  # reads the metadata of every installed package: once for both groups
     for group in (NODE_GROUP, VARIANT_GROUP):
-        for point in entry_points(group=group):
+        for point in points.select(group=group):
             yield point.value, point.load
     for name in os.environ.get(EXTENSIONS_VARIABLE, "").split(","):
         if name.strip():

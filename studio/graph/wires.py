@@ -5,6 +5,7 @@ It returns ``None`` for a valid wire, else a ``Refusal`` with a reason and a sen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,15 +47,10 @@ def check_wire(
     With ``replacing`` a taken input is no reason: the old wire would be moved away. A wire whose
     node type is not installed is accepted as it is; the missing node is a Problem of its own.
     """
-    for node_id in (wire.source, wire.target):
-        if not graph.has(node_id):
-            return Refusal("missing_node", f"There is no node “{node_id}”.")
-    source, target = graph.node(wire.source), graph.node(wire.target)
-    refusal = _check_ports(wire, source, target, registry)
+    refusal = _check_ends(graph, registry, wire) or _check_duplicate(wire, graph.wires)
     if refusal is not None:
         return refusal
-    if wire in graph.wires:
-        return Refusal("duplicate", "These two ports are already connected.")
+    source, target = graph.node(wire.source), graph.node(wire.target)
     if wire.source in graph.downstream(wire.target):
         return Refusal(
             "cycle",
@@ -63,12 +59,42 @@ def check_wire(
                 f"{title_of(source, registry)}."
             ),
         )
-    if not replacing and graph.wire_into(wire.target, wire.target_port) is not None:
-        return Refusal(
-            "input_taken",
-            f"The input {wire.target_port} of {title_of(target, registry)} is already connected.",
-        )
+    return None if replacing else _check_input(wire, target, graph.wires_into(target.id), registry)
+
+
+def check_existing_wire(graph: Graph, registry: Registry, wire: Wire) -> Refusal | None:
+    """Whether a wire of ``graph`` may be there beside the others; cycles are not looked for."""
+    refusal = _check_ends(graph, registry, wire)
+    if refusal is not None:
+        return refusal
+    others = list(graph.wires_into(wire.target))
+    others.remove(wire)
+    target = graph.node(wire.target)
+    return _check_duplicate(wire, others) or _check_input(wire, target, others, registry)
+
+
+def _check_ends(graph: Graph, registry: Registry, wire: Wire) -> Refusal | None:
+    for node_id in (wire.source, wire.target):
+        if not graph.has(node_id):
+            return Refusal("missing_node", f"There is no node “{node_id}”.")
+    return _check_ports(wire, graph.node(wire.source), graph.node(wire.target), registry)
+
+
+def _check_duplicate(wire: Wire, others: Sequence[Wire]) -> Refusal | None:
+    if wire in others:
+        return Refusal("duplicate", "These two ports are already connected.")
     return None
+
+
+def _check_input(
+    wire: Wire, target: Node, others: Sequence[Wire], registry: Registry
+) -> Refusal | None:
+    if all(other.target_port != wire.target_port for other in others):
+        return None
+    return Refusal(
+        "input_taken",
+        f"The input {wire.target_port} of {title_of(target, registry)} is already connected.",
+    )
 
 
 def _check_ports(wire: Wire, source: Node, target: Node, registry: Registry) -> Refusal | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-
-import regex
+from typing import TYPE_CHECKING
 
 from studio.model.layer_names import joined_name
+
+if TYPE_CHECKING:
+    import regex
 
 PATTERN = "re:"
 """The prefix of a regular expression in a setting."""
@@ -46,6 +48,8 @@ def _matches(pattern: regex.Pattern[str], name: str, until: float) -> bool:
 
 
 def _compiled(text: str) -> regex.Pattern[str]:
+    import regex  # takes as long to import as the rest of studio.model
+
     try:
         return regex.compile(text)
     except (regex.error, OverflowError, RecursionError) as error:

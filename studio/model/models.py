@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -225,9 +226,9 @@ def _check_code(model: str, folder: Path, context: CheckContext) -> Iterable[Pro
 
 def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that this machine does not support."""
-    device = current(
-        wanted_device((kind, vars(s)) for kind, s in context.project.values() if s is not None)
-    )
+    nodes = context.project.values()
+    trains = [values for kind, values in nodes if kind == "train" and values is not None]
+    device = current(wanted_device(("train", vars(values)) for values in trains))
     gpu = device.kind == "cuda"
     if settings.dtype == "bfloat16" and device.bfloat16 is False:
         yield _emulated_bfloat16(device, context)
@@ -280,7 +281,7 @@ def _emulated_bfloat16(device: Device, context: CheckContext) -> Problem:
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
     """The linear layers of a model, or ``None`` if it is not available locally."""
     if kind_of(model, project_dir) == "starter":
-        return _starter_modules(model)
+        return list(_starter_modules(model)) or None
     folder = local_folder(model, project_dir)
     return read_linear_modules(folder) if folder is not None else None
 
@@ -300,15 +301,16 @@ def local_folder(model: str, project_dir: Path) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def _starter_modules(model: str) -> list[LinearModule] | None:
+@lru_cache(maxsize=8)
+def _starter_modules(model: str) -> tuple[LinearModule, ...]:
     starter = starter_of(model)
     if starter is None:
-        return None
-    return [
+        return ()
+    return tuple(
         LinearModule(f"model.layers.{layer}.{name}", width_in, width_out)
         for layer in range(starter.layers)
         for name, width_in, width_out in starter.shapes
-    ]
+    )
 
 
 def _imported_gguf(path: Path) -> Path | None:

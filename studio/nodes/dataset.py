@@ -26,7 +26,7 @@ def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]
     """Quick look at the files (chosen, there, not empty, of a known kind), and what a check of all rows
     has found."""
     from studio.data.check import quick_check
-    from studio.data.full_check import kept_problems
+    from studio.data.kept_checks import kept_problems
 
     found = list(quick_check(settings, context))
     yield from found
@@ -36,7 +36,7 @@ def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]
 
 def facts(settings: DatasetSettings, project_dir: Path) -> Iterable[Fact]:
     """What the names of the files decide, and how many rows were checked if not all were."""
-    from studio.data.full_check import kept_facts
+    from studio.data.kept_checks import kept_facts
     from studio.data.sources import facts_of_sources
 
     yield from facts_of_sources(settings, project_dir)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from studio.graph.node_type import NodeType
 from studio.graph.ports import ADAPTER, DATASET, MODEL, REPORT, input_, output
 from studio.node_settings.evaluate import EvaluateSettings
+from studio.system.number_text import quantity
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -39,5 +40,5 @@ NODE = NodeType(
         input_("model", (MODEL, ADAPTER), "Tuned model"),
     ),
     outputs=(output("report", REPORT, "Report"),),
-    summary=lambda s: f"{s.rows} rows" if s.rows else "all rows",
+    summary=lambda s: quantity(s.rows, "row") if s.rows else "all rows",
 )

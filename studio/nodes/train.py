@@ -11,7 +11,6 @@ from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.node_settings.train import TrainSettings
-from studio.preview.report_cache import kept_problems
 from studio.system import torch_report
 from studio.system.device import AUTO, CPU, choose, names, wanted_device, why_unused
 from studio.variants.lora_method import rate_text
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or the connected nodes; data without trained tokens."""
+    from studio.preview.report_cache import kept_problems
+
     yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
@@ -201,7 +202,8 @@ def check_device(settings: TrainSettings, context: CheckContext) -> Iterable[Pro
 def device_of(context: CheckContext) -> str:
     """The device that the Train nodes of the project name."""
     nodes = context.project.values()
-    return wanted_device((kind, vars(values)) for kind, values in nodes if values is not None)
+    trains = [values for kind, values in nodes if kind == "train" and values is not None]
+    return wanted_device(("train", vars(values)) for values in trains)
 
 
 def choices(settings: TrainSettings, project_dir: Path, field: str) -> Sequence[str]:

@@ -18,7 +18,7 @@ from studio.chat_templates.render import TemplateFailed
 from studio.data.canonical import as_template_messages
 from studio.data.check import options_of
 from studio.data.detect import format_of
-from studio.data.full_check import key_of
+from studio.data.kept_checks import key_of
 from studio.data.sources import sources_of
 from studio.data.used_rows import UsedRows, rows_for_format
 from studio.errors import Problem, StudioError

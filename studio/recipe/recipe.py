@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.graph.registry import load_registry
 from studio.recipe.fit import RecipeFacts, best_fit
+from studio.system.number_text import quantity
 from studio.variants.lora_method import rate_text
 
 FEWEST_STEPS = 60
@@ -102,7 +103,7 @@ def _data(facts: RecipeFacts) -> Iterator[Proposal]:
                 facts.train,
                 "max_length",
                 wanted,
-                f"{facts.cut - facts.cut_texts} rows are longer than {facts.max_length} tokens, "
+                f"{_rows_are(facts.cut - facts.cut_texts)} longer than {facts.max_length} tokens, "
                 "and the truncated part often contains the end of the answer.",
             )
 
@@ -151,12 +152,12 @@ def _batch(facts: RecipeFacts) -> Iterator[Proposal]:
         if fitting < min(most, wanted):
             most, why = fitting, f"more rows of {facts.max_length} tokens may not fit in memory"
     micro = min(wanted, most)
-    yield Proposal(facts.train, "batch_size", micro, f"{_rows(micro)} per batch: {why}.")
+    yield Proposal(facts.train, "batch_size", micro, f"{quantity(micro, 'row')} per batch: {why}.")
     yield Proposal(
         facts.train,
         "gradient_accumulation_steps",
         wanted // micro,
-        f"The effective batch size is then {wanted}, which suits {facts.rows} rows: "
+        f"The effective batch size is then {wanted}, which suits {quantity(facts.rows, 'row')}: "
         "smaller ones give noisy gradients, larger ones leave too few steps.",
     )
 
@@ -164,8 +165,8 @@ def _batch(facts: RecipeFacts) -> Iterator[Proposal]:
 # ------------------------------------------------------------------ how long and how fast
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
+def _rows_are(count: int) -> str:
+    return f"{quantity(count, 'row')} {'is' if count == 1 else 'are'}"
 
 
 def _length(facts: RecipeFacts) -> Iterator[Proposal]:
@@ -174,8 +175,8 @@ def _length(facts: RecipeFacts) -> Iterator[Proposal]:
     epochs = epochs_for(facts.rows)
     if epochs > 3:
         reason = (
-            f"{facts.rows} rows are few: with {epochs} epochs they give "
-            f"{steps_for(facts.rows)} steps."
+            f"{_rows_are(facts.rows)} few: {epochs} epochs give "
+            f"{quantity(steps_for(facts.rows), 'step')}."
         )
     elif epochs > 1:
         reason = (
@@ -183,7 +184,7 @@ def _length(facts: RecipeFacts) -> Iterator[Proposal]:
             "overfit."
         )
     else:
-        reason = f"{facts.rows} rows are many: one epoch is enough."
+        reason = f"{_rows_are(facts.rows)} many: one epoch is enough."
     yield Proposal(facts.train, "max_steps", 0, "The length is determined by the number of epochs.")
     yield Proposal(facts.train, "epochs", float(epochs), reason)
 
@@ -264,7 +265,7 @@ def _adapter(facts: RecipeFacts) -> Iterator[Proposal]:
         facts.lora,
         "r",
         r,
-        f"Rank {r} has enough capacity for {facts.rows} rows; a higher rank needs more "
+        f"Rank {r} has enough capacity for {quantity(facts.rows, 'row')}; a higher rank needs more "
         "memory and overfits sooner.",
     )
     alpha = round(2 * math.sqrt(r)) if facts.method == "rslora" else 2 * r

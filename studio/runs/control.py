@@ -20,6 +20,8 @@ POLL_S = 0.1
 STOP_LIMIT_S = 6.0
 SUSPEND_LIMIT_S = 30.0
 _LIMITS = {"stop": STOP_LIMIT_S, "suspend": SUSPEND_LIMIT_S}
+ENDING = tuple(_LIMITS)
+"""The commands that end a run."""
 
 
 class Control:

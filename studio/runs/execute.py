@@ -62,7 +62,7 @@ def execute(plan: Plan, folder: RunFolder, emit: Emit, control: Control, registr
     Raises ``OSError`` only if not even the end of the run can be written.
     """
     started = time.monotonic()
-    run = _Execution(plan, folder, emit, control, registry, folder.events_path.exists())
+    run = _Execution(plan, folder, emit, control, registry, folder.has_started())
     sampler = MemorySampler(emit, lambda: run.current.node if run.current else None)
     try:
         status = _guarded(run, sampler)

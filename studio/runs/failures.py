@@ -75,7 +75,7 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
     if known is None:
         return {
             "title": "Internal error in LoRA Studio",
-            "sentence": f"{title} failed unexpectedly: {_one_line(error)}",
+            "sentence": _ended(f"{title} failed unexpectedly: {_one_line(error)}"),
             "hint": "This is a bug in LoRA Studio or an extension. Details are in host.log.",
             "code": "bug",
             "trace": "".join(traceback.format_exception(error)),
@@ -161,3 +161,8 @@ def _existing(path: Path) -> Path:
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+
+
+def _ended(text: str) -> str:
+    """A text of a library as a sentence, before the hint that follows it."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

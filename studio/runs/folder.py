@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.graph.graph import Graph
 from studio.graph.project import json_text, load_project, to_data
+from studio.runs.control import ENDING, CommandReader, size_of
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.runs.status import Remains, run_status
@@ -39,7 +40,7 @@ PREPARING_S = 30.0
 LONGEST_IN_RUN = 120
 """Characters of the longest path in a run folder: a node name of 49, a hash, the prefix of an unfinished result
 and the name of a data file."""
-_TAIL_BYTES = 64 * 1024
+_PART_BYTES = 64 * 1024
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
 
@@ -171,19 +172,34 @@ class RunFolder:
                 return None
         return None
 
+    def has_started(self) -> bool:
+        """Whether the run was started before. Events alone do not tell: notices may come first."""
+        return any(event.name == "RunStarted" for event in _head(self.events_path))
+
     def last_event_at(self) -> float:
         """The Unix time of the newest event; 0 before the first."""
         return max((event.time for event in _tail(self.events_path)), default=0.0)
 
     def status(self) -> str:
-        """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
+        """``preparing``, ``running``, ``stopping``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
         ``interrupted``: the host has died."""
         finished = self.finished_status()
         if finished is not None:
             return finished
         begun = self.events_path.exists()
         alive = self.is_running() or (not begun and _age_s(self.plan_path) < PREPARING_S)
-        return run_status("running" if begun else "preparing", alive)
+        stopping = alive and self._asked_to_stop()
+        return run_status("running" if begun else "preparing", alive, stopping)
+
+    def _asked_to_stop(self) -> bool:
+        """Whether the present host was asked to end the run; earlier commands were for an earlier host."""
+        try:
+            since = self.host_path.stat().st_mtime
+        except OSError:
+            return False
+        start = max(0, size_of(self.commands_path) - _PART_BYTES)
+        asked = CommandReader(self.commands_path, start).read()
+        return any(c["command"] in ENDING and _time_of(c) >= since for c in asked)
 
     def remains(self) -> Remains:
         """What the run can be resumed from."""
@@ -362,16 +378,30 @@ def _append(path: Path, line: str, sync: bool) -> None:
         os.close(handle)
 
 
+def _head(path: Path) -> list[Event]:
+    """The events in the first part of a file."""
+    return _part(path, lambda size: 0)
+
+
 def _tail(path: Path) -> list[Event]:
     """The events in the last part of a file."""
+    return _part(path, lambda size: max(0, size - _PART_BYTES))
+
+
+def _part(path: Path, start: Callable[[int], int]) -> list[Event]:
     try:
         with open_regular(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read().split(b"\n")
+            file.seek(start(file.seek(0, os.SEEK_END)))
+            lines = file.read(_PART_BYTES).split(b"\n")
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]
+
+
+def _time_of(command: dict[str, Any]) -> float:
+    """The Unix time of a command; 0 if it has none."""
+    time_ = command.get("time")
+    return float(time_) if isinstance(time_, (int, float)) else 0.0
 
 
 def _age_s(path: Path) -> float:

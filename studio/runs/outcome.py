@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.runs.progress import steps_of
+from studio.runs.series import number
 from studio.runs.state import RunState, is_in_training
 from studio.system.number_text import duration, percent, significant
 
@@ -70,19 +71,33 @@ def outcome_of(state: RunState, name: str = "") -> Outcome:
         spent = ""
         if state.started is not None and state.finished is not None:
             spent = f" in {duration(state.finished - state.started)}"
-        headline = f"{state.name or name or 'The run'} finished{spent}."
+        headline = f"{state.name or name or 'The run'} finished{spent}{_then_resumed(state)}."
     return Outcome(headline, learned(state), made, prepared, next_step(state))
 
 
 def ended_words(state: RunState) -> str:
     """Where an unfinished run ended: ``Failed in Train after step 3 of 6.``"""
-    how = _HOW.get(state.status, state.status.capitalize())
-    if state.ended_in is None:
-        ended = [n for n, node in state.nodes.items() if node.state in ("done", "skipped")]
-        if ended:
-            return f"{how} after {state.title_of(ended[-1])}."
-        return f"{how} before the first step of the run."
-    return f"{how} in {state.title_of(state.ended_in)} {place_words(state, state.ended_in)}."
+    return f"{_HOW.get(state.status, state.status.capitalize())} {_where(state)}{_then_resumed(state)}."
+
+
+def _where(state: RunState) -> str:
+    if state.ended_in is not None:
+        return f"in {state.title_of(state.ended_in)} {place_words(state, state.ended_in)}"
+    ended = [n for n, node in state.nodes.items() if node.state in ("done", "skipped")]
+    return f"after {state.title_of(ended[-1])}" if ended else "before the first step of the run"
+
+
+def resumed_words(state: RunState, node: str | None = None) -> str:
+    """``resumed after step 12``: where the run, or the training of one node, was resumed last; empty if it was not."""
+    steps = [number(r.get("step")) for r in state.resumes if node in (None, r["node"])]
+    if steps and math.isfinite(steps[-1]):
+        return f"resumed after step {steps[-1]:,.0f}"
+    return "resumed" if steps or (node is None and state.resumed) else ""
+
+
+def _then_resumed(state: RunState) -> str:
+    words = resumed_words(state)
+    return f", {words}" if words else ""
 
 
 def place_words(state: RunState, name: str) -> str:

@@ -138,7 +138,9 @@ def phase_words(state: RunState, name: str | None) -> str:
         return "Starting"
     if is_in_training(state, name):
         done, total = steps_of(state, name)
-        return f"Train {done:,.0f}/{total:,.0f}" if total else f"Train {done:,.0f}"
+        if total:
+            return f"Train {done:,.0f}/{total:,.0f}"
+        return f"Train {done:,.0f}" if done else "Train"
     word = node.phase[:1].upper() + node.phase[1:]
     return f"{word} {_count(node)}".rstrip()
 

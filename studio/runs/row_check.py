@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from studio.data.full_check import check_rows, keep, kept, key_of
+from studio.data.full_check import check_rows
+from studio.data.kept_checks import keep, kept, key_of
 from studio.graph.graph import Graph
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry

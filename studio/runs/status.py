@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from studio.runs.outcome import place_words, resumed_words, sorted_artifacts
 from studio.runs.state import NodeState, RunState
 
 
@@ -76,22 +77,27 @@ class Remains:
 @dataclass(frozen=True)
 class NodeView:
     """A node of the current graph in the shown run: a key of ``NODE_LOOKS``, and its numbers if they are those of
-    its present settings."""
+    its present settings. ``place`` says at which step or in which phase it was stopped, ``resumed`` after which step
+    its training was resumed."""
 
     state: str
     numbers: NodeState = field(default_factory=NodeState)
+    place: str = ""
+    resumed: str = ""
 
 
 @dataclass(frozen=True)
 class RunView:
     """A run as it is shown: ``status`` is a key of ``RUN_LOOKS``. ``own`` tells whether it is a run of the open
-    project; only then there are ``nodes``. ``results`` counts what it has made."""
+    project; only then there are ``nodes``. ``results`` counts what it has made, without what was only prepared.
+    ``resumed`` says after which step it was resumed."""
 
     status: str
     name: str
     own: bool = True
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     results: int = 0
+    resumed: str = ""
 
     @property
     def look(self) -> Look:
@@ -163,7 +169,8 @@ def view_of(
     if own:
         present = list(now) if now is not None else list(state.nodes)
         nodes = {node: _node(state, status, node, ran, now) for node in present}
-    return RunView(status, state.name or name, own, nodes, len(state.artifacts))
+    results, resumed = len(sorted_artifacts(state.artifacts)[0]), resumed_words(state)
+    return RunView(status, state.name or name, own, nodes, results, resumed)
 
 
 def _node(
@@ -183,4 +190,5 @@ def _node(
         shown = {"waiting": "not_run", "running": "stopped"}.get(shown, shown)
     elif status == "preparing":
         shown = "waiting"
-    return NodeView(shown, found)
+    place = place_words(state, node) if shown == "stopped" else ""
+    return NodeView(shown, found, place, resumed_words(state, node))

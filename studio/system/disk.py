@@ -7,6 +7,7 @@ nobody. It must not decide what happens to half-written files; the writers clean
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import sys
@@ -102,7 +103,8 @@ def explain_errors(
     """Turn errors from writing files inside the block into a ``StudioError``.
 
     ``what`` names what is written (“the merged model”), ``needed`` is its size in bytes. Covers every
-    ``OSError``, and a full disk as reported by libraries written in Rust.
+    ``OSError``, and a full disk as reported by libraries written in Rust; an error that names a file
+    elsewhere, which was only read, keeps its own words.
     """
     try:
         yield
@@ -113,7 +115,18 @@ def explain_errors(
             raise
         if number_of(error) == errno.ENOMEM:  # a file that cannot be mapped, for instance
             raise
+        if not is_full(error) and _is_elsewhere(error, folder):
+            raise
         raise disk_error(what, folder, error, needed=needed, field=field) from error
+
+
+def _is_elsewhere(error: Exception, folder: Path) -> bool:
+    """Whether an error of the system names a file, and neither in this folder nor beside it."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str | bytes) or getattr(error, "filename2", None) is not None:
+        return False
+    place = os.path.abspath(os.fsdecode(name))
+    return not Path(place).is_relative_to(os.path.abspath(folder.parent))
 
 
 def disk_error(

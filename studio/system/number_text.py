@@ -13,6 +13,11 @@ def percent(share: float) -> str:
     return f"{shown:.0f} %" if shown >= 9.95 else f"{shown:.2g} %"
 
 
+def quantity(number: int, noun: str) -> str:
+    """``1 row``, ``1,234 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def counted(number: int, digits: int = 2) -> str:
     """``135 M``, ``7.2 B``: an approximate count with at least ``digits`` digits."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):

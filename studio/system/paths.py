@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
@@ -21,10 +22,15 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=8)
+def _folder(value: str) -> Path:
+    return Path(value).expanduser().resolve()  # asks the disk about every folder above
+
+
 def _home() -> Path | None:
     value = os.environ.get("LORA_STUDIO_HOME")
     if value:
-        return Path(value).expanduser().resolve()
+        return _folder(value)
     # What a Python of the Microsoft Store writes to AppData lies elsewhere, and is deleted with that Python.
     return Path.home() / _NAME if store_python() else None
 
@@ -33,7 +39,7 @@ def cache_dir() -> Path:
     """Folder for files that can be downloaded or computed again: models, hashes."""
     value = os.environ.get("LORA_STUDIO_CACHE")
     if value:
-        return Path(value).expanduser().resolve()
+        return _folder(value)
     home = _home()
     return home / "cache" if home else Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
 

@@ -143,7 +143,9 @@ def test_the_terminal_finds_the_same_problems(place: Path, recorded: dict[str, A
 @pytest.mark.parametrize("name", RUNS)
 def test_the_terminal_lists_the_same_run(place: Path, recorded: dict[str, Any], name: str) -> None:
     listed = studio("runs", "--runs", place / name, "--json")
-    assert listed.events == recorded["runs"][name]
+    known = recorded["runs"][name]
+    rows = zip(listed.events, known, strict=True)
+    assert [{key: row[key] for key in old} for row, old in rows] == known  # newer ones have more
 
 
 @pytest.mark.parametrize("name", RUNS)

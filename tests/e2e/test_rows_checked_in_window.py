@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
-from studio.data import full_check
+from studio.data import kept_checks
 from studio.errors import Problem
 from studio.graph.edits import set_setting
 from studio.runs.folder import list_runs
@@ -19,7 +19,7 @@ from ui.window.session import Session
 
 @pytest.fixture
 def opened(open_window: Open) -> Open:
-    full_check._results.clear()
+    kept_checks.results.clear()
     return open_window
 
 
@@ -117,7 +117,7 @@ def test_another_file_ends_the_check_of_the_first(
     session.problems.check()
     qtbot.waitUntil(lambda: settled(session))
     assert not of_rows(session)
-    kept = [checked.rows for checked in full_check._results.values()]
+    kept = [checked.rows for checked in kept_checks.results.values()]
     assert kept == [200], "the first one left no result"
 
 
@@ -129,4 +129,4 @@ def test_closing_the_window_ends_the_check(opened: Open, qtbot: QtBot, tmp_path:
     session.window.may_close = lambda: True
     session.window.close()
     assert settled(session)
-    assert not full_check._results
+    assert not kept_checks.results

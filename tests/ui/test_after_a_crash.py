@@ -87,7 +87,7 @@ def test_both_are_offered_one_after_the_other(
     press(session, qtbot, "Recover")
     assert session.document.graph.name == "Half done"
     assert session.window.isWindowModified()
-    assert banner.text() == "A run is in progress: Toys."
+    assert banner.text() == "Toys is running."
     press(session, qtbot, "Show Curves")
     assert banner.text() == ""
     session.window.own["stop"].trigger()

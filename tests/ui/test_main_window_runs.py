@@ -244,7 +244,7 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
     assert folder.is_running()
     again = make_session(toys.toy_graph(**LONG), project, run_in="host")
     qtbot.waitUntil(lambda: again.runs.phase == "running")
-    assert again.window.banner.text() == "A run is in progress: Toys."
+    assert again.window.banner.text() == "Toys is running."
     qtbot.waitUntil(lambda: points(again) > 5)
     again.window.own["stop"].trigger()
     wait_for(again, qtbot, "idle")
@@ -279,7 +279,7 @@ def test_an_interrupted_run_is_offered_on_start(
     folder.events_path.write_text("".join(lines[:-1]), "utf-8")
     close(session)
     again = make_session(load_project(project), project)
-    assert "was interrupted" in again.window.banner.text()
+    assert again.window.banner.text().startswith("Toys: Interrupted after Toy (today ")
     assert again.window.own["resume"].isEnabled()
     qtbot.mouseClick(again.window.banner.button("Resume"), LEFT)
     qtbot.waitUntil(lambda: folder.status() == "completed")

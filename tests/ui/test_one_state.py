@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 from PySide6.QtCore import QObject, Signal
 from pytestqt.qtbot import QtBot
 
+from studio.cli import listing
 from studio.cli.report import print_results
 from studio.events import Event
 from studio.graph.graph import Graph, Node
@@ -24,9 +26,9 @@ from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.plan import Plan, Step
 from studio.runs.progress import progress_of
+from studio.runs.summary import RunSummary, summarize
 from ui.canvas.status import NodeStatus, status_of
 from ui.monitor.header import HeaderLine
-from ui.monitor.run_summary import RunSummary
 from ui.monitor.runs_list import sentence
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
@@ -79,6 +81,7 @@ class World:
         self.own = True
         self.graph = Graph("Toys", tuple(Node(n, "merge") for n in NODES))
         self.last: tuple[str, dict[str, str]] = ("interrupted", dict.fromkeys(NODES, "waiting"))
+        self.started, self.resumed = False, ""
         self.begin("host")
 
     def begin(self, mode: str) -> None:
@@ -103,7 +106,11 @@ class World:
 
     def host_starts(self) -> None:
         nodes = [{"id": n, "title": n.title(), "type": "merge"} for n in NODES]
-        self.happens("RunStarted", run=self.folder.id, name="Toys", nodes=nodes, device="CPU")
+        about = {"run": self.folder.id, "name": "Toys", "device": "CPU", "nodes": nodes}
+        if self.started and not self.resumed:
+            self.resumed = "resumed"
+        self.happens("RunStarted", **about, resumed=self.started)
+        self.started = True
         if self.status == "preparing":
             self.status = "running"
 
@@ -112,6 +119,9 @@ class World:
         node = NODES[self.at]
         self.happens("StepStarted", node, title=node.title(), index=self.at + 1, count=3)
         self.nodes[node] = "running"
+        if self.folder.checkpoints(node).exists():
+            self.happens("TrainResumed", node, step=3)
+            self.resumed = "resumed after step 3"
 
     def step_goes_on(self) -> None:
         node, kind = NODES[self.at], self.chance.choice(("Phase", "Progress", "Metric", "Notice"))
@@ -211,6 +221,10 @@ class World:
         parts.header.use_view(view)
         parts.header.show_state(follower.state, None)
         assert parts.header.text_of("status").split(" ", 1)[1] == word
+        resumed = parts.header.text_of("resumed")
+        assert resumed == (
+            self.resumed.removeprefix("resumed").strip() or "yes" if self.resumed else "–"
+        )
         other = parts.header.text_of("project")
         assert other.startswith("another one (") == (not self.own)
         row = sentence(RunSummary(self.folder, "Toys", view.status, None, None, None))
@@ -221,7 +235,10 @@ class World:
         phase = "idle" if self.status in ENDS else phase
         parts.strip.show_run(phase, follower.state, view, progress)
         self.check_strip(parts.strip.run.text(), word)
-        badges = {n: status_of(v.numbers, v.state) for n, v in view.nodes.items()}
+        badges = {
+            n: status_of(v.numbers, v.state, None, v.place, v.resumed)
+            for n, v in view.nodes.items()
+        }
         self.check_badges(badges, other)
         if self.status in ENDS:
             assert self.folder.status() == self.status
@@ -240,6 +257,8 @@ class World:
         else:
             known = ("Starting the next step", "Looking for results")[self.at < 0]
         assert text.startswith(known)
+        if self.status == "running":
+            assert (f" ({self.resumed})" in text) == bool(self.resumed)
         assert (" of the project “" in text) == (not self.own)
 
     def check_badges(self, badges: dict[str, NodeStatus | None], other: str) -> None:
@@ -277,6 +296,22 @@ class World:
             assert printed.partition(" It ran for ")[0] in text
         remains = self.folder.remains()
         may = remains.offered(self.status)
+        summary = summarize(self.folder)
+        row = sentence(summary)
+        assert row.startswith(f"Toys: {WORDS[self.status]}, ")
+        listing.runs(Namespace(runs=self.folder.path.parent, json=False))
+        listed = capsys.readouterr().out.rstrip()
+        assert listed.split()[1] == WORDS[self.status]
+        if not printed.startswith("Nothing has changed "):
+            for said in (printed.splitlines()[0], text, row, listed):
+                assert (", resumed" in said or "· resumed" in said) == bool(self.resumed)
+                assert self.resumed in said
+        if self.status != "completed":
+            assert summary.ended.rstrip(".") in text
+            assert summary.ended.rstrip(".") in listed
+        view = RunController.view(parts.runs, follower)
+        stopped = [v.place for v in view.nodes.values() if v.state == "stopped" and v.place]
+        assert all(f" {place}" in text for place in stopped)
         assert ("Resume with: " in printed) == may
         unfinished = [n for n in NODES if not (self.folder.steps / f"{n}-0.json").exists()]
         kept = any(self.folder.checkpoints(n).exists() for n in unfinished)
@@ -319,7 +354,7 @@ def test_all_parts_say_the_same_whatever_happens(
     seen: set[str] = set()
     for seed in range(SEQUENCES):
         chance = random.Random(seed)
-        world = World(tmp_path / f"20260101-000000-{seed}", parts, chance)
+        world = World(tmp_path / f"{seed}" / f"20260101-000000-{seed}", parts, chance)
         world.check()
         for _ in range(chance.randint(4, 14)):
             before = world.status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
+from studio.cli import listing
 from studio.graph.graph import Graph, Node
 from studio.graph.project import save_project
 from studio.graph.registry import Registry
@@ -21,6 +23,7 @@ from tests.e2e.window import click_node, type_setting, windows
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, runs_of
 from ui.canvas.tips import node_tip, spoken
+from ui.monitor.runs_list import sentence
 from ui.window.main_window import LEAST_PANEL_PX
 from ui.window.session import Session
 
@@ -213,8 +216,57 @@ def test_a_failed_run_with_a_finished_step_is_resumed_without_a_promise(
     session.window.close()
     again = make_session(Graph("Toys", nodes), project)
     text = again.window.banner.text()
-    assert text.startswith("The last run of this project failed (")
+    assert text.startswith("Toys: Failed in Toy (second) after step 3 of 9 (today ")
     assert text.endswith("It can be resumed: finished steps are reused.")
+
+
+def test_where_a_run_was_stopped_and_resumed_is_said_everywhere(
+    make_session: MakeSession,
+    qtbot: QtBot,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On the node, in header, status bar, banner, list and terminal, and at the next start."""
+    graph = toys.toy_graph(steps=2000, delay_s=0.02)
+    save_project(project, graph)
+    session = make_session(graph, project)
+    window = session.window
+    window.own["run"].trigger()
+    steps = lambda: len(window.monitor.loss.points("loss")[0])  # noqa: E731
+    qtbot.waitUntil(lambda: steps() > 3)
+    window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
+    first = place_in(window.banner.text())
+    assert first.startswith("after step ")
+    qtbot.waitUntil(lambda: badge(session, "toy").endswith(f", {first}"))
+    assert window.monitor.header.text_of("resumed") == "–"
+
+    window.own["resume"].trigger()
+    resumed = f"resumed {first.partition(' of ')[0]}"
+    qtbot.waitUntil(lambda: window.status.run.text().endswith(f" ({resumed})"))
+    assert resumed in badge(session, "toy")
+    assert f"resumed {window.monitor.header.text_of('resumed')}" == resumed
+    count = steps()
+    qtbot.waitUntil(lambda: steps() > count)
+    window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
+    text = window.banner.text()
+    assert f", {resumed}. " in text
+    ended = text.removeprefix("Toys: ").partition(". ")[0]
+    qtbot.waitUntil(lambda: badge(session, "toy").endswith(ended.removeprefix("Stopped in Toy ")))
+    (run,) = runs_of(session)
+    qtbot.waitUntil(lambda: ended in sentence(window.runs.summary(run.id)))
+    capsys.readouterr()
+    listing.runs(argparse.Namespace(runs=run.path.parent, json=False))
+    assert capsys.readouterr().out == f"{run.id:<40} {'Stopped':<12} Toys · {ended}\n"
+    window.close()
+    again = make_session(graph, project)
+    assert again.window.banner.text().startswith(f"Toys: {ended} (today ")
+
+
+def place_in(text: str) -> str:
+    """``after step 3 of 9`` of the sentence of a banner."""
+    return text.removeprefix("Toys: Stopped in Toy ").partition(".")[0]
 
 
 def test_nothing_of_an_earlier_run_stays_in_the_plots(

@@ -266,16 +266,23 @@ def test_it_ends_with_its_project_and_with_its_nodes(session: Session, qtbot: Qt
     assert session.tour is None
 
 
-def answer(qtbot: QtBot, choice: str) -> list[str]:
-    """Answer the next question; returns the list that will hold its sentences."""
+def answer(qtbot: QtBot, *choices: str) -> list[str]:
+    """Answer the next questions, one after the other; returns the list that will hold their sentences."""
     asked: list[str] = []
+    answered: list[QWidget] = []
 
     def press() -> None:
         dialog = QApplication.activeModalWidget()
-        if not isinstance(dialog, ChoiceDialog):
+        if not isinstance(dialog, ChoiceDialog) or dialog in answered:
             QTimer.singleShot(10, press)
             return
+        choice = choices[len(asked)]
         asked.append(dialog.accessibleDescription())
+        answered.append(dialog)
+        if len(asked) < len(choices):
+            QTimer.singleShot(
+                0, press
+            )  # the click returns when the next question has been answered
         words = {
             "open": "Open Starter Project",
             "cancel": "Cancel",
@@ -297,12 +304,10 @@ def test_another_project_asks_before_the_starter_opens(
     assert "in place of “Toys”" in asked[0]
     assert (session.tour, session.document.path) == (None, project)
     session.window.canvas.add_node_at_center("toy")
-    asked = answer(qtbot, "open")
-    unsaved: list[list[str]] = []
-    QTimer.singleShot(50, lambda: unsaved.append(answer(qtbot, "discard")))
+    asked = answer(qtbot, "open", "discard")
     session.window.own["tour"].trigger()
     assert "asked about unsaved changes" in asked[0]
-    assert unsaved[0][0].startswith("Save the changes to “Toys”?")
+    assert asked[1].startswith("Save the changes to “Toys”?")
     assert session.document.path == starter
     assert step(session) == "Your data"
 

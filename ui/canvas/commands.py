@@ -48,17 +48,18 @@ class Commands:
     def cut(self) -> None:
         """Copy, then delete."""
         self.copy()
-        self._view.editor.delete(self._view.selected_ids())
+        self._view.editor.delete(self._view.selected_ids(), verb="Cut")
 
     def copy(self) -> None:
         """Put the selected nodes on the clipboard as project-file data."""
         ids = self._view.selected_ids()
         if ids:
-            QGuiApplication.clipboard().setMimeData(self._view.editor.copied(ids))
+            # Text: a QMimeData made in Python that is left on the clipboard crashes Qt at its end.
+            QGuiApplication.clipboard().setText(self._view.editor.copied(ids))
 
     def paste(self) -> None:
         """Put the clipboard's nodes at the cursor and select them."""
-        piece = piece_in(QGuiApplication.clipboard().mimeData())
+        piece = piece_in(QGuiApplication.clipboard().text())
         if piece is None:
             self._view.message.emit("The clipboard contains no nodes.")
             return

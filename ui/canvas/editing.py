@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from PySide6.QtCore import QMimeData
-
 from studio.errors import StudioError
 from studio.graph import edits, project
 from studio.graph.document import Document
@@ -23,7 +21,6 @@ from ui.canvas import layout
 from ui.canvas.content import Side
 from ui.canvas.wire_rules import End, matching_ports, reconnected, wire_between
 
-MIME = "application/x-lora-studio-graph+json"
 STEP = 20.0
 
 
@@ -88,11 +85,13 @@ class Editor:
         shifted = {i: (x + dx, y + dy) for i, (x, y) in spots.items()}
         self.move(shifted, merge_key="nudge " + " ".join(sorted(ids)))
 
-    def delete(self, node_ids: Iterable[str], wires: Iterable[Wire] = ()) -> None:
-        """Remove nodes with their wires, and single wires."""
+    def delete(
+        self, node_ids: Iterable[str], wires: Iterable[Wire] = (), verb: str = "Delete"
+    ) -> None:
+        """Remove nodes with their wires, and single wires; ``verb`` names the step."""
         ids, single = tuple(node_ids), tuple(wires)
         what = self.named(ids) if ids else ("wire" if len(single) == 1 else f"{len(single)} wires")
-        self.document.edit(edits.remove(self.graph, ids, single), f"Delete {what}")
+        self.document.edit(edits.remove(self.graph, ids, single), f"{verb} {what}")
 
     def connect(self, wire: Wire, instead_of: Wire | None = None) -> Wire | None:
         """Add a wire; returns the wire that it replaced at its input, if any."""
@@ -111,13 +110,9 @@ class Editor:
             edits.retitle(self.graph, node_id, title), f"Rename {self.title(node_id)}"
         )
 
-    def copied(self, node_ids: Iterable[str]) -> QMimeData:
+    def copied(self, node_ids: Iterable[str]) -> str:
         """Nodes and the wires among them as project-file data."""
-        text = json.dumps(project.to_data(edits.subgraph(self.graph, node_ids)), indent=1)
-        data = QMimeData()
-        data.setData(MIME, text.encode())
-        data.setText(text)
-        return data
+        return json.dumps(project.to_data(edits.subgraph(self.graph, node_ids)), indent=1)
 
     def paste(self, piece: Graph, corner: Position) -> tuple[str, ...]:
         """Paste a subgraph with its top-left corner at ``corner``; returns the new IDs."""
@@ -141,10 +136,8 @@ class Editor:
         return new
 
 
-def piece_in(data: QMimeData) -> Graph | None:
-    """The graph on the clipboard, or ``None`` if it contains something else."""
-    raw = bytes(data.data(MIME).data()).decode("utf-8", "replace") if data.hasFormat(MIME) else ""
-    text = raw or (data.text() if data.hasText() else "")
+def piece_in(text: str) -> Graph | None:
+    """The graph in the text of the clipboard, or ``None`` if it contains something else."""
     if project.FORMAT not in text:
         return None
     try:

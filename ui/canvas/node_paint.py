@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
+_PILL_GAP = 3.0
 _LABEL_PAD = 16.0
 _HEADER_PX = 22
 _FOCUS_PX, _FOCUS_RADIUS = 2.2, 11.0
@@ -185,24 +186,39 @@ def _summary(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
 
 
 def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:
-    """A pill with glyph and count in the header's right end; returns the room it takes."""
-    blocking = any(p.blocks for p in item.problems)
-    pill = badge_rect(item)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(c.danger if blocking else c.warning)
-    painter.drawRoundedRect(pill, 9, 9)
-    name = "circle-alert" if blocking else "triangle-alert"
-    text.draw_icon(painter, name, QRectF(pill.x() + 4, pill.y() + 3, 12, 12), c.text_on_accent)
-    count = pill.adjusted(15, 0, -2, 0)
-    text.draw(
-        painter, item, str(len(item.problems)), count, c.text_on_accent, 11, True, text.CENTER
-    )
-    return pill.width() + 6
+    """Pills with glyph and count in the header's right end, problems and warnings apart; returns the room they take."""
+    place = badge_rect(item)
+    left = place.x()
+    for role, name, count in _pills(item):
+        pill = QRectF(left, place.y(), _pill_width(count), place.height())
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(getattr(c, role))
+        painter.drawRoundedRect(pill, 9, 9)
+        text.draw_icon(painter, name, QRectF(left + 4, pill.y() + 3, 12, 12), c.text_on_accent)
+        inside = pill.adjusted(15, 0, -2, 0)
+        text.draw(painter, item, str(count), inside, c.text_on_accent, 11, True, text.CENTER)
+        left = pill.right() + _PILL_GAP
+    return place.width() + 6
+
+
+def _pills(item: NodeItem) -> list[tuple[str, str, int]]:
+    """Colour, icon and count of the problems of a node, and of its warnings."""
+    problems = sum(p.blocks for p in item.problems)
+    pills = [
+        ("danger", "circle-alert", problems),
+        ("warning", "triangle-alert", len(item.problems) - problems),
+    ]
+    return [pill for pill in pills if pill[2]]
+
+
+def _pill_width(count: int) -> float:
+    return 26.0 + 7 * len(str(count))
 
 
 def badge_rect(item: NodeItem) -> QRectF:
     """Where the problems badge lies, from the card's corner."""
-    width = 26.0 + 7 * len(str(len(item.problems)))
+    widths = [_pill_width(count) for _, _, count in _pills(item)]
+    width = sum(widths) + _PILL_GAP * (len(widths) - 1)
     return QRectF(layout.WIDTH - _PAD + 2 - width, 9, width, 18)
 
 

@@ -175,7 +175,9 @@ class GraphScene(QGraphicsScene):
     def _status(self, node_id: str) -> NodeStatus | None:
         view = self._run_views.get(node_id)
         own = self._progress if self._progress and self._progress.node == node_id else None
-        return status_of(view.numbers, view.state, own) if view is not None else None
+        if view is None:
+            return None
+        return status_of(view.numbers, view.state, own, view.place, view.resumed)
 
     def refresh(self) -> None:
         """Lay out and repaint everything (theme or font changed)."""

@@ -62,10 +62,14 @@ class NodeStatus:
 
 
 def status_of(
-    node_state: Any, state: str = "", progress: Progress | None = None
+    node_state: Any,
+    state: str = "",
+    progress: Progress | None = None,
+    place: str = "",
+    resumed: str = "",
 ) -> NodeStatus | None:
-    """The status of one ``NodeState``, or ``None`` when there is nothing to show. ``state`` is that of its
-    ``NodeView``, ``progress`` that of the run if this node is running."""
+    """The status of one ``NodeState``, or ``None`` when there is nothing to show. ``state``, ``place`` and ``resumed``
+    are those of its ``NodeView``, ``progress`` that of the run if this node is running."""
     state = state or str(getattr(node_state, "state", "") or "")
     if node_state is None or state not in NODE_LOOKS:
         return None
@@ -74,13 +78,14 @@ def status_of(
         return NodeStatus(state, left, explained=_EXPLAINED.get(state, ""))
     message = str(getattr(node_state, "message", "") or "")
     if state == "running":
-        return _running(node_state, message, progress)
+        told = [message or (progress.doing if progress else ""), resumed]
+        return _running(node_state, ", ".join(t for t in told if t), progress)
     seconds = _number(getattr(node_state, "seconds", None))
     loss = _number(getattr(node_state, "last_loss", None))
     right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
     if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
         left += f" · {duration(seconds)}"
-    detail = message if state == "failed" else ""
+    detail = message if state == "failed" else ", ".join(t for t in (place, resumed) if t)
     return NodeStatus(
         state,
         left,
@@ -88,7 +93,7 @@ def status_of(
         detail,
         "",
         None,
-        message if not detail else "",
+        "" if state == "failed" else message,
         _EXPLAINED.get(state, ""),
     )
 
@@ -104,7 +109,7 @@ def _running(node_state: Any, message: str, progress: Progress | None) -> NodeSt
         progress.left if progress else "",
         f"loss {loss:.3f}" if loss is not None else "",
         progress.fraction if progress else None,
-        message or (progress.doing if progress else ""),
+        message,
         _EXPLAINED.get(phase, ""),
     )
 

@@ -246,12 +246,13 @@ class CanvasView(PointerView):
         return None
 
     def node_clicked(self, node_id: str, at: QPointF) -> None:
-        """A click on a node's badge leads to its first problem."""
+        """A click on a node's badge leads to its first problem, or warning."""
         item = self.graph_scene.nodes.get(node_id)
         if item is None or not item.problems:
             return
         if badge_rect(item).contains(self.camera.to_scene(at) - item.pos()):
-            self.problem_activated.emit(item.problems[0])
+            first = next((p for p in item.problems if p.blocks), item.problems[0])
+            self.problem_activated.emit(first)
 
     def hover(self, at: QPointF | None) -> None:
         """Show which port or wire is under the mouse."""

@@ -46,7 +46,7 @@ def refusal(graph: Graph, registry: Registry, fixed: End, other: End) -> str:
 def acceptable(graph: Graph, registry: Registry, fixed: End) -> dict[str, frozenset[End]]:
     """Every port at which a wire from ``fixed`` may end, by node id."""
     side: Side = "input" if fixed.side == "output" else "output"
-    closed = _reach(graph, fixed.node, forward=fixed.side == "input")
+    closed = graph.downstream(fixed.node) if fixed.side == "input" else graph.upstream(fixed.node)
     start = registry.node_type(graph.node(fixed.node).type)
     found: dict[str, frozenset[End]] = {}
     for node in graph.nodes:
@@ -69,22 +69,6 @@ def matching_ports(
         return [p.name for p in other.inputs if out is None or p.accepts(out.type)]
     into = start.input(fixed.port) if start else None
     return [p.name for p in other.outputs if into is None or into.accepts(p.type)]
-
-
-def _reach(graph: Graph, node_id: str, *, forward: bool) -> set[str]:
-    """Ids reached along (or against) the wires, the start included; one pass over the wires."""
-    next_of: dict[str, list[str]] = {}
-    for wire in graph.wires:
-        start, end = (wire.source, wire.target) if forward else (wire.target, wire.source)
-        next_of.setdefault(start, []).append(end)
-    seen = {node_id}
-    queue = [node_id]
-    while queue:
-        for other in next_of.get(queue.pop(), []):
-            if other not in seen:
-                seen.add(other)
-                queue.append(other)
-    return seen
 
 
 def reconnected(graph: Graph, wire: Wire, instead_of: Wire | None = None) -> Graph:

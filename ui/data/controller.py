@@ -2,7 +2,8 @@
 
 It follows the document: after an edit the data are opened again, and a report of other data is
 stale. The data host answers its requests through ``workers.data_link``. It holds no widget, and
-edits the document only to apply a fix.
+edits the document only to apply a fix. What it needs for open data only is imported then, so that the
+first paint does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -20,11 +21,12 @@ from studio.graph.edits import set_setting
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
 from studio.preview.protocol import DATA_CHANGED, HOST_ENDED, Reply
-from studio.preview.report import DataReport, Fix, apply_fix, report_from_json
-from studio.preview.report_cache import kept
-from studio.runs.token_request import TokenRequest, token_request
 from workers.data_link import DataLink, Read, Receiver
 from workers.task import Task, run_task
+
+if TYPE_CHECKING:
+    from studio.preview.report import DataReport, Fix
+    from studio.runs.token_request import TokenRequest
 
 WAIT_MS = 350
 SMALL_ROWS = 5000
@@ -143,6 +145,8 @@ class DataController(QObject):
 
     def apply(self, fix: Fix) -> None:
         """Apply a fix, as one undo step."""
+        from studio.preview.report import apply_fix
+
         graph = self.document.graph
         if all(graph.has(c.node) for c in fix.changes):
             self.document.end_merge()
@@ -186,6 +190,8 @@ class DataController(QObject):
 
     def _look(self) -> None:
         """Find the data to open, in the background: it may read files."""
+        from studio.runs.token_request import token_request
+
         self._timer.stop()
         graph, place = self.document.graph, self.document.project_dir
         if self.train is None or not graph.has(self.train):
@@ -241,6 +247,8 @@ class DataController(QObject):
     # ------------------------------------------------------------ opening
 
     def _open(self, request: TokenRequest) -> None:
+        from studio.preview.report_cache import kept
+
         self._let_go()
         self.request, self.problem, self.state = request, None, "opening"
         found = kept(request.key)
@@ -303,6 +311,8 @@ class DataController(QObject):
 
 
 def _read_report(data: Any) -> DataReport:
+    from studio.preview.report import report_from_json
+
     return report_from_json(data["report"])
 
 

@@ -13,8 +13,10 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QColor, QFont
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from studio.graph import guide
 from studio.preview.report import Finding, Place
 from ui.style import icons, theme
+from ui.style.guide_link import GuideLink
 from ui.style.widgets import TextLabel, icon_side
 
 SEVERITY = {
@@ -64,6 +66,8 @@ class FindingCard(QFrame):
             row.addWidget(self._fix_button(), 0, Qt.AlignmentFlag.AlignTop)
             row.addWidget(TextLabel(finding.fix.title, self), 1)
             column.addLayout(row)
+        if place := guide.FINDINGS.get(finding.code, ""):
+            column.addWidget(GuideLink(place, self))
         theme.changed.connect(self._color)
         self._color()
 

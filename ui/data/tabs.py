@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QPushButton, QWidget
 
+from studio.graph import guide
 from studio.graph.graph import Graph
 from ui.data.controller import DataController
 from ui.inspector.tabs import SETTINGS, NodeTabs
 from ui.style import icons
+from ui.style.guide_link import explain
 
 if TYPE_CHECKING:
     from ui.data.rows_page import RowsPage
@@ -74,6 +76,7 @@ class DataTabs(NodeTabs):
             from ui.data.rows_page import RowsPage
 
             self._rows = RowsPage(self.controller)
+            explain(self._rows, guide.PARTS["rows"])
             self.follow()
         return self._rows
 
@@ -82,6 +85,7 @@ class DataTabs(NodeTabs):
             from ui.data.token_page import TokenPage
 
             self._tokens = TokenPage(self.controller)
+            explain(self._tokens, guide.PARTS["tokens"])
             self._tokens.templates_wanted.connect(self._choose_template)
             self.follow()
         return self._tokens
@@ -91,6 +95,7 @@ class DataTabs(NodeTabs):
             from ui.data.report_page import ReportPage
 
             page = ReportPage(self.controller)
+            explain(page, guide.PARTS["report"])
             page.row_wanted.connect(self.go_to_row)
             self._report = page
             self.follow()

@@ -22,9 +22,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.graph import guide
 from studio.graph.edits import reset_setting, set_setting
 from studio.preview.protocol import Reply
 from ui.data.controller import DataController, problem_of
+from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel, TextLabel, row_size
 
 SETTING, OWN = "chat_template", "model"
@@ -42,6 +44,7 @@ class TemplateDialog(QDialog):
         super().__init__(parent)
         self.setObjectName("template-dialog")
         self.setWindowTitle("Chat template")
+        explain(self, guide.PARTS["template"])
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._controller, self._train = controller, train
         self._samples: list[Mapping[str, Any]] = []

@@ -8,8 +8,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QImage, QTextDocument
+from PySide6.QtCore import Qt, QTimer, QUrl
+from PySide6.QtGui import (
+    QDesktopServices,
+    QImage,
+    QResizeEvent,
+    QShowEvent,
+    QTextCharFormat,
+    QTextCursor,
+    QTextDocument,
+)
 from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
@@ -21,14 +29,19 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.graph.guide import FOLDER as FOLDER_NAME
+from studio.graph.guide import INDEX
+from ui.style import theme
 from ui.style.widgets import IconButton, tab_order
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "guide"
-INDEX = "index.md"
+FOLDER = Path(__file__).resolve().parents[2] / FOLDER_NAME
 _FILE = Qt.ItemDataRole.UserRole
 _LINK = re.compile(r"^\d+\. \[(.+?)\]\((.+?\.md)\)$", re.MULTILINE)
 _SIZE = (900, 640)
 _MARGIN_PX = 16
+_PICTURES = "/docs/guide/pictures/"
+PICTURE_SCALE = 2
+"""Pixels of a picture of the guide per pixel of the window that it shows."""
 
 
 def pages() -> list[tuple[str, str]]:
@@ -38,19 +51,95 @@ def pages() -> list[tuple[str, str]]:
 
 
 class _Browser(QTextBrowser):
-    """Shows Markdown with its pictures, which are made as narrow as the page."""
+    """Shows Markdown. Pictures are those of the theme, at their own size or, if they are wider, as wide as the page;
+    headings are the targets of links, as on code hosts."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._places: list[QUrl] = []
+        self._width = 0
+        theme.changed.connect(self._draw_again)
+
+    def doSetSource(
+        self,
+        name: QUrl | str,
+        type: QTextDocument.ResourceType = QTextDocument.ResourceType.UnknownResource,
+    ) -> None:
+        """Qt: load a page, and go to a section of it."""
+        if QUrl(name).toLocalFile() != self.source().toLocalFile():
+            self._places = []
+        super().doSetSource(name, type)
+        self._name_headings()
+        self.go_to_section()
+
+    def go_to_section(self) -> None:
+        """Scroll to the section in the address."""
+        if self.source().hasFragment():
+            self.scrollToAnchor(self.source().fragment())
+
+    def _name_headings(self) -> None:
+        block = self.document().begin()
+        while block.isValid():
+            if block.blockFormat().headingLevel():
+                named = QTextCharFormat()
+                named.setAnchor(True)
+                named.setAnchorNames([section_of(block.text())])
+                cursor = QTextCursor(block)
+                cursor.movePosition(
+                    QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor
+                )
+                cursor.mergeCharFormat(named)
+            block = block.next()
 
     def loadResource(self, kind: int, url: QUrl | str) -> object:
         """Qt: a picture is scaled to the width of the text."""
-        found = super().loadResource(kind, url)
         if kind != QTextDocument.ResourceType.ImageResource.value:
-            return found
-        place = self.source().resolved(QUrl(url))
-        image = QImage(place.toLocalFile())
-        width = self.width() - 2 * _MARGIN_PX - 2 * self.verticalScrollBar().sizeHint().width()
-        if image.isNull() or image.width() <= width:
-            return found
-        return image.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation)
+            return super().loadResource(kind, url)
+        place = QUrl(url)
+        if place not in self._places:
+            self._places.append(place)
+        return self._picture(place)
+
+    def _picture(self, place: QUrl) -> QImage:
+        path = self.source().resolved(place).toLocalFile()
+        dark = path.replace("-light.", "-dark.")
+        image = QImage(dark if theme.colors().dark and Path(dark).exists() else path)
+        if image.isNull():
+            return image
+        ratio = self.devicePixelRatioF()
+        natural = image.width() / (PICTURE_SCALE if _PICTURES in path else 1)
+        width = min(natural, self._room())
+        if width * ratio < image.width():
+            image = image.scaledToWidth(
+                round(width * ratio), Qt.TransformationMode.SmoothTransformation
+            )
+        image.setDevicePixelRatio(image.width() / width)
+        return image
+
+    def _room(self) -> float:
+        document, bar = self.document(), self.verticalScrollBar().sizeHint().width()
+        around = 2 * document.documentMargin() + 2 * bar + document.indentWidth()  # also in a list
+        return max(self.width() - around, 1.0)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: scale the pictures to the new width."""
+        super().resizeEvent(event)
+        if event.size().width() != self._width:
+            self._width = event.size().width()
+            self._draw_again()
+
+    def _draw_again(self) -> None:
+        document = self.document()
+        for place in self._places:
+            document.addResource(
+                QTextDocument.ResourceType.ImageResource.value, place, self._picture(place)
+            )
+        document.markContentsDirty(0, document.characterCount())
+
+
+def section_of(heading: str) -> str:
+    """The name of a section in links, as code hosts make it from the heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 class GuideWindow(QDialog):
@@ -100,8 +189,17 @@ class GuideWindow(QDialog):
         self.show_page(page)
 
     def show_page(self, name: str) -> None:
-        """Show a page of the guide, such as ``memory.md``."""
-        self.browser.setSource(QUrl.fromLocalFile(str(FOLDER / name)))
+        """Show a page of the guide, such as ``memory.md``, or a section of it: ``memory.md#make-it-fit``."""
+        page, _, section = name.partition("#")
+        place = QUrl.fromLocalFile(str(FOLDER / page))
+        if section:
+            place.setFragment(section)
+        self.browser.setSource(place)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Qt: the page has its size only now."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self.browser, self.browser.go_to_section)
 
     def _follow(self, url: QUrl) -> None:
         place = self.browser.source().resolved(url)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
 
+from studio.graph import guide
 from studio.graph.registry import Registry
 from ui.canvas.template_cards import CardGrid
+from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel, scrolling
 
 TITLE = "New from Template"
@@ -25,6 +27,7 @@ class NewFromTemplate(QDialog):
         super().__init__(parent)
         self.setObjectName("new-from-template")
         self.setWindowTitle(TITLE)
+        explain(self, guide.PARTS["templates"])
         self.setAccessibleName(TITLE)
         self.setAccessibleDescription(NOTE)
         self.grid = CardGrid(registry, self)

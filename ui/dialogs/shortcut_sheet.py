@@ -100,7 +100,7 @@ FORM_KEYS = KeyGroup(
         ("Next or previous field", f"Tab  or  {keys.text_of('Shift+Tab')}"),
         ("Change a number by one step", "Up  or  Down"),
         ("Change a number by ten steps", "Page Up  or  Page Down"),
-        ("Show or hide the help of a field", "F1"),
+        ("Show or hide the help of a field", keys.text_of("Shift+F1")),
         ("Open a list", keys.text_of("Alt+Down")),
     ),
 )

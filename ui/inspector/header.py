@@ -1,15 +1,17 @@
-"""The name of the shown node above its settings and data: icon, and title to edit."""
+"""The name of the shown node above its settings and data: icon, title to edit, and its page of the guide."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
 
+from studio.graph import guide
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
 from studio.graph.schema import Settings
 from ui.inspector.editors.base import is_undo_key
 from ui.style import icons, theme
+from ui.style.guide_link import GuideButton, explain
 from ui.style.widgets import icon_side, plain_tip
 
 
@@ -60,6 +62,8 @@ class NodeHeader(QWidget):
         row.setSpacing(8)
         row.addWidget(self._icon)
         row.addWidget(self._title, 1)
+        self._guide = GuideButton(self)
+        row.addWidget(self._guide)
         self.hide()
         theme.changed.connect(self._paint)
 
@@ -75,6 +79,9 @@ class NodeHeader(QWidget):
         for widget in (self._icon, self._title):
             widget.setToolTip(plain_tip(words))
         self._title.setAccessibleDescription(words)
+        place = guide.of_node(node.type)
+        self._guide.show_place(place)
+        explain(self, place)
         self._paint()
 
     def set_read_only(self, read_only: bool) -> None:

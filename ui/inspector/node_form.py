@@ -13,6 +13,7 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.errors import Problem
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.edits import reset_setting, set_setting
 from studio.graph.facts import choices_of, facts_of
@@ -28,6 +29,7 @@ from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
+from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel
 
 READ_ONLY_WORDS = "These are the settings of the selected run. They are read-only."
@@ -79,6 +81,7 @@ class NodeForm(QWidget):
         self._more.setObjectName("more-settings")
         self._more.clicked.connect(lambda: self.extent_chosen.emit(True))
         self._form = self._make_form(folds)
+        explain(self, guide.of_node(self.type_id))
         self.setMinimumWidth(1)
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(12, 12, 12, 12)
@@ -156,6 +159,7 @@ class NodeForm(QWidget):
             edit_many=self._apply_many,
             choices=self._choices,
             choose_model=lambda: self.model_wanted.emit(self.node_id),
+            guide_place=lambda path, spec: guide.of_setting(self.type_id, path, spec.meta.group),
         )
         form = Form(
             self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all

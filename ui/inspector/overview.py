@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.errors import Problem, counted
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.edits import rename
 from studio.graph.graph import Node
@@ -30,6 +31,7 @@ from studio.graph.schema import Settings
 from studio.graph.wires import title_of
 from ui.inspector.header import TitleEdit
 from ui.style import icons, theme
+from ui.style.guide_link import MORE, explain
 from ui.style.widgets import MutedLabel, icon_side, plain_tip
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
@@ -83,6 +85,7 @@ class Overview(QWidget):
         self._problem_list.setItemDelegate(WrappedItem(self._problem_list))
         self._problem_list.itemActivated.connect(self._open_problem)
         self._problem_list.itemClicked.connect(self._open_problem)
+        self._problem_list.currentItemChanged.connect(self._explain)
         self._lay_out()
         theme.changed.connect(self.refresh)
         self.refresh()
@@ -162,6 +165,8 @@ class Overview(QWidget):
             text = f"{problem.sentence}\n{problem.hint}" if problem.hint else problem.sentence
             item = QListWidgetItem(icons.icon(name, color), text)
             item.setData(_DATA, problem)
+            if guide.of_problem(problem.code):
+                item.setToolTip(f"F1: {MORE.lower()}")
             self._problem_list.addItem(item)
 
     def _list(self, name: str, words: str) -> QListWidget:
@@ -191,6 +196,10 @@ class Overview(QWidget):
 
     def _open_problem(self, item: QListWidgetItem) -> None:
         self.problem_activated.emit(item.data(_DATA))
+
+    def _explain(self, item: QListWidgetItem | None) -> None:
+        code = item.data(_DATA).code if item is not None else ""
+        explain(self._problem_list, guide.of_problem(code) or guide.PARTS["problems"])
 
     def _rename(self, name: str) -> None:
         self._document.edit(rename(self._document.graph, name), "Rename project", "project.name")

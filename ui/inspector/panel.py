@@ -7,6 +7,7 @@ selection: it emits signals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
@@ -17,11 +18,13 @@ from studio.graph.document import Document
 from studio.graph.edits import retitle
 from studio.graph.registry import Registry
 from ui.inspector.header import NodeHeader
-from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
 from ui.inspector.steady_area import SteadyArea
 from ui.inspector.tabs import SETTINGS, NodeTabs
 from ui.style.widgets import retire
+
+if TYPE_CHECKING:
+    from ui.inspector.node_form import NodeForm
 
 _MINIMUM_WIDTH_PX = 240
 _MARGIN_PX = 24
@@ -185,6 +188,8 @@ class InspectorPanel(QWidget):
         return form.type_id == graph.node(node_id).type
 
     def _show_form(self, node_id: str) -> None:
+        from ui.inspector.node_form import NodeForm  # the first paint needs no form
+
         self._drop_form()
         type_id = self._document.graph.node(node_id).type
         folds = self._folds.setdefault(type_id, {})

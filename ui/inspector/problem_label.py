@@ -9,7 +9,9 @@ from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
+from studio.graph import guide
 from ui.style import icons, theme
+from ui.style.guide_link import GuideLink
 from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side
 
 
@@ -28,6 +30,8 @@ class ProblemLabel(QWidget):
         words.addWidget(self._sentence)
         if problem.hint:
             words.addWidget(MutedLabel(problem.hint, self))
+        if place := guide.of_problem(problem.code):
+            words.addWidget(GuideLink(place, self))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 1, 0, 2)
         row.setSpacing(6)

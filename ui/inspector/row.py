@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
-from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
+from PySide6.QtGui import QKeyEvent, QKeySequence
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec
 from studio.shown_text import MOST_IN_QUOTES, line
-from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.number_text import to_text
 from ui.inspector.problem_label import ProblemList
+from ui.style.guide_link import MORE, GuideLink, explain
 from ui.style.widgets import IconButton, MutedLabel
 
 _ANY_WIDTH = 16777215
@@ -56,6 +56,8 @@ class FieldRow(QWidget):
         self.why_off = ""
         self._shown_problems: tuple[Problem, ...] = ()
         self.value: Any = spec.default
+        from ui.inspector.editors.pick import editor_for  # the first paint needs no editors
+
         self.editor = editor_for(spec, path, context, self)
         self.editor.edited.connect(self._edited)
         self.editor.left.connect(self.left)
@@ -69,8 +71,14 @@ class FieldRow(QWidget):
         keep = self._reset.sizePolicy()
         keep.setRetainSizeWhenHidden(True)
         self._reset.setSizePolicy(keep)
-        self._help = MutedLabel(spec.meta.help, self)
+        self._place = context.guide_place(path, spec)
+        explain(self, self._place)
+        self._help = QWidget(self)
         self._help.hide()
+        inside = QVBoxLayout(self._help)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.setSpacing(2)
+        inside.addWidget(MutedLabel(spec.meta.help, self._help))
         self._problems = ProblemList(self)
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -129,6 +137,9 @@ class FieldRow(QWidget):
 
     def toggle_help(self) -> None:
         """Show or hide the help text under the field."""
+        inside = self._help.layout()
+        if self._place and inside is not None and inside.count() == 1:  # made on first use
+            inside.addWidget(GuideLink(self._place, self._help))
         self._help.setVisible(self._help.isHidden())
 
     def label_width(self) -> int:
@@ -178,11 +189,13 @@ class FieldRow(QWidget):
         grid.setColumnStretch(1, 1)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """F1 in the editor shows the help of this field."""
-        if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_F1:
-            if event.type() == QEvent.Type.KeyPress:
-                self.toggle_help()
-            event.accept()  # also before shortcuts of the window: the field comes first
+        """Shift+F1 in the editor shows the help of this field; F1 belongs to the window."""
+        if (
+            event.type() == QEvent.Type.KeyPress
+            and isinstance(event, QKeyEvent)
+            and event.matches(QKeySequence.StandardKey.WhatsThis)
+        ):
+            self.toggle_help()
             return True
         return super().eventFilter(watched, event)
 
@@ -208,8 +221,8 @@ class FieldRow(QWidget):
         meta = self.spec.meta
         unit = f" Unit: {meta.unit}." if meta.unit else ""
         return (
-            f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. Press F1 to show this "
-            "text below the field.</p>"
+            f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}.</p><p>F1: {MORE.lower()}. "
+            "Shift+F1: this text below the field.</p>"
         )
 
     def _default_words(self) -> str:

@@ -26,6 +26,7 @@ from ui.style.widgets import plain_tip
 CAPTIONS = {
     "status": "Run",
     "project": "Project",
+    "resumed": "Resumed",
     "step": "Step",
     "loss": "Loss",
     "eval_loss": "Validation loss",
@@ -35,8 +36,18 @@ CAPTIONS = {
     "elapsed": "Elapsed",
     "device": "Device",
 }
-DROPPED_FIRST = ("device", "elapsed", "speed", "best", "eval_loss", "progress", "project", "status")
-OPTIONAL = ("project", "device", "progress", "eval_loss", "best", "speed")
+DROPPED_FIRST = (
+    "device",
+    "elapsed",
+    "speed",
+    "best",
+    "eval_loss",
+    "progress",
+    "resumed",
+    "project",
+    "status",
+)
+OPTIONAL = ("project", "resumed", "device", "progress", "eval_loss", "best", "speed")
 SPACING_PX = 16
 
 
@@ -102,6 +113,7 @@ class HeaderLine(QWidget):
         values = {
             "status": self._view.words() if self._view else status_words(state.status),
             "project": (self._view.of_project() if self._view else "") or words.MISSING,
+            "resumed": _resumed(self._view.resumed if self._view else ""),
             "step": _step(series),
             "loss": words.number_text(_last(series, "loss")),
             "eval_loss": words.number_text(_last(series, "eval_loss")),
@@ -156,6 +168,11 @@ def _last(series: Series | None, name: str) -> float | None:
     """The last measured value, among the last few."""
     values = getattr(series, name) if series is not None else ()
     return next((v for v in reversed(values[-50:]) if not math.isnan(v)), None)
+
+
+def _resumed(text: str) -> str:
+    """``after step 12``: what follows the caption."""
+    return (text.removeprefix("resumed").strip() or "yes") if text else words.MISSING
 
 
 def _step(series: Series | None) -> str:

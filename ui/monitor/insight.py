@@ -20,9 +20,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.graph import guide
 from studio.runs.insight import ENERGY, Insight, ModuleUse, advice, parts
 from studio.runs.state import RunState
 from ui.monitor.heat_map import Cell, HeatMap
+from ui.style.guide_link import GuideLink
 from ui.style.widgets import MutedLabel, TextLabel
 
 EMPTY_TEXT = (
@@ -121,6 +123,7 @@ class InsightPanel(QWidget):
         right = QVBoxLayout(side)
         right.setContentsMargins(8, 10, 12, 8)
         right.addWidget(self.advice)
+        right.addWidget(GuideLink(guide.PARTS["insight"], side))
         right.addStretch(1)
         page = QWidget(self)
         row = QHBoxLayout(page)

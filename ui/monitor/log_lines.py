@@ -135,7 +135,7 @@ class LogWriter:
         return True
 
     def _train_resumed(self, event: Event) -> Iterable[LogLine]:
-        yield _info(event, f"{self._title(event)} resumes from step {event.get('step')}.")
+        yield _info(event, f"{self._title(event)} resumes after step {event.get('step')}.")
 
     def _checkpoint(self, event: Event) -> Iterable[LogLine]:
         why = REASON_WORDS.get(str(event.get("reason")), "")

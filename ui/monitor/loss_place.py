@@ -13,9 +13,9 @@ from PySide6.QtWidgets import QLabel, QPushButton, QStackedWidget, QVBoxLayout, 
 
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.runs.summary import summarize
 from ui.monitor import words
 from ui.monitor.plot import LivePlot
-from ui.monitor.run_summary import summarize
 
 NOT_TRAINED = "This run did not train, so it has no loss."
 

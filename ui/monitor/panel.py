@@ -7,7 +7,7 @@ second and only while it is visible. It reads a ``RunState`` and follows no even
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
@@ -36,15 +36,22 @@ NO_VALUES, NO_VALUES_YET = "This run has no such values.", "No values yet."
 EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier run from the list."
 
 
+def plots() -> Iterator[LivePlot]:
+    """Make the plots of a panel one after the other."""
+    return map(LivePlot, (LOSS, RAM, *SMALL))
+
+
 class MonitorPanel(QWidget):
-    """Live curves of one run, or of an earlier one that was opened again.
+    """Live curves of one run, or of an earlier one that was opened again, in ``plots`` that may have been made before.
 
     ``run_wanted`` carries the folder of another run whose curves the user requests.
     """
 
     run_wanted = Signal(object)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, parent: QWidget | None = None, made: Sequence[LivePlot] | None = None
+    ) -> None:
         super().__init__(parent)
         self._state: RunState | None = None
         self._node: str | None = None
@@ -61,8 +68,7 @@ class MonitorPanel(QWidget):
         self._clock.timeout.connect(self._tick)
         self.header = HeaderLine(self)
         self.tools = PlotTools(self)
-        self.loss = LivePlot(LOSS, self)
-        self.small = [LivePlot(spec, self) for spec in (RAM, *SMALL)]
+        self.loss, *self.small = made or plots()
         self._room: Callable[[], int] = lambda: self.width() // 2  # the header needs the other half
         self._build()
         self._connect()
@@ -77,32 +83,33 @@ class MonitorPanel(QWidget):
         return next(p for p in self.plots if p.spec.key == key)
 
     def _build(self) -> None:
-        self._top = QHBoxLayout()
-        self._top.setContentsMargins(0, 2, 4, 0)
-        self._top.addWidget(self.header, 1)
-        self._top.addWidget(self.tools)
-        split = QSplitter(self)
-        split.setChildrenCollapsible(False)
-        self._loss_place = LossPlace(self.loss, self)
-        self._loss_place.run_wanted.connect(self.run_wanted)
-        split.addWidget(self._loss_place)
-        split.addWidget(PlotGrid(self.small, self))
-        split.setStretchFactor(0, 1)
-        split.setStretchFactor(1, 1)
-        split.setSizes([500, 500])
-        curves = QWidget(self)
-        inside = QVBoxLayout(curves)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.setSpacing(2)
-        inside.addLayout(self._top)
-        inside.addWidget(split, 1)
-        self._empty = QLabel(EMPTY_TEXT, self)
+        """From the outside to the inside: a widget that gets another parent is styled again with all plots in it."""
+        self._stack = QStackedWidget(self)
+        self._empty = QLabel(EMPTY_TEXT, self._stack)
         self._empty.setAlignment(self._empty.alignment().AlignCenter)
         self._empty.setForegroundRole(self._empty.palette().ColorRole.PlaceholderText)
         self._empty.setWordWrap(True)
         self._empty.setContentsMargins(24, 0, 24, 0)
         self._empty.setMinimumWidth(60)
-        self._stack = QStackedWidget(self)
+        curves = QWidget(self._stack)
+        self._top = QHBoxLayout()
+        self._top.setContentsMargins(0, 2, 4, 0)
+        self._top.addWidget(self.header, 1)
+        self._top.addWidget(self.tools)
+        split = QSplitter(curves)
+        split.setChildrenCollapsible(False)
+        self._loss_place = LossPlace(self.loss, split)
+        self._loss_place.run_wanted.connect(self.run_wanted)
+        split.addWidget(self._loss_place)
+        split.addWidget(PlotGrid(self.small, split))
+        split.setStretchFactor(0, 1)
+        split.setStretchFactor(1, 1)
+        split.setSizes([500, 500])
+        inside = QVBoxLayout(curves)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.setSpacing(2)
+        inside.addLayout(self._top)
+        inside.addWidget(split, 1)
         self._stack.addWidget(self._empty)
         self._stack.addWidget(curves)
         outside = QVBoxLayout(self)
@@ -179,7 +186,9 @@ class MonitorPanel(QWidget):
 
     def _begin_drawing(self) -> None:
         """Update one plot after the other, so that the window stays responsive."""
-        if self._show_header() is not None and not self._due:
+        if self._due:
+            self.refresh()  # plots that were drawn already have to be drawn again
+        elif self._show_header() is not None:
             self._due = list(self.plots)
             self._drawing_ms = 0.0
             self._draw_next()

@@ -18,10 +18,12 @@ from PySide6.QtGui import QPainter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QMessageBox, QWidget
 
+from studio.graph import guide
 from studio.system.disk import disk_error
 from ui.monitor.curves import Floats
 from ui.monitor.plot import LivePlot
 from ui.style import icons
+from ui.style.guide_link import MORE, open_guide
 
 
 def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
@@ -38,6 +40,9 @@ def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
     menu.addAction("Save This Plot as SVG…", lambda: save(plot, "svg", plot))
     menu.addAction("Save the Data as CSV…", lambda: save(plot, "csv", plot))
     menu.addAction("Save All Plots as PNG…", lambda: save(plot, "png", panel))
+    menu.addSeparator()
+    more = menu.addAction(MORE, lambda: open_guide(guide.PARTS["curves"]))
+    icons.put(more, "book-open")
     return menu
 
 

@@ -40,10 +40,10 @@ from PySide6.QtWidgets import (
 
 from studio.runs.folder import RunFolder, delete_run, list_runs
 from studio.runs.status import ACTIVE, look_of, status_words
+from studio.runs.summary import RunSummary, changed_at, summarize
 from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
-from ui.monitor.run_summary import RunSummary, changed_at, summarize
 from ui.style import icons, theme
 from ui.style.widgets import plain_tip
 
@@ -120,8 +120,8 @@ def details(summary: RunSummary) -> str:
     parts = [words.day_and_time(summary.started)]
     if summary.loss is not None:
         parts.insert(0, f"loss {words.number_text(summary.loss, 3)}")
-    if summary.ended:
-        parts.append(summary.ended.rstrip("."))
+    if summary.ended or summary.resumed:  # the first names the second
+        parts.append(summary.ended.rstrip(".") or summary.resumed)
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
     return " · ".join(parts)
@@ -308,7 +308,7 @@ class RunsPanel(QWidget):
         menu.addSeparator()
         delete = menu.addAction("Delete…", lambda: self.delete(run))
         icons.put(delete, "trash-2")
-        delete.setEnabled(status not in ("running", "preparing"))
+        delete.setEnabled(status not in ACTIVE)
         return menu
 
     def _menu(self, position: QPoint) -> None:

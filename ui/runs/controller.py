@@ -14,7 +14,6 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal, Slot
 
 from studio.errors import Problem, StudioError
-from studio.estimate.forecast import forecast_of
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
@@ -156,6 +155,8 @@ class RunController(QObject):
         self._compiled_graph = graph
 
         def prepare() -> Compiled:
+            from studio.estimate.forecast import forecast_of
+
             torch_report.ask()
             check_before_run(graph, registry, folder)
             compiled = compile_plan(graph, registry, folder)

@@ -53,9 +53,12 @@ def _pixmap(name: str, pixels: int, color: str, alpha: float, width: float = 1.0
     pixmap = QPixmap(round(pixels * width), pixels)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setOpacity(alpha)
-    _renderer(name, color).render(painter, QRectF(0, 0, pixels, pixels))
+    if alpha < 1.0:  # drawing the pixmap is faster than rendering the file again
+        painter.setOpacity(alpha)
+        painter.drawPixmap(0, 0, _pixmap(name, pixels, color, 1.0, width))
+    else:
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        _renderer(name, color).render(painter, QRectF(0, 0, pixels, pixels))
     painter.end()
     return pixmap
 

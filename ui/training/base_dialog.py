@@ -25,6 +25,7 @@ from PySide6.QtWidgets import (
 
 from studio.errors import StudioError
 from studio.estimate.words import gib, span
+from studio.graph import guide
 from studio.model.facts import sized
 from studio.model.hub_search import HubModel, search_hub
 from studio.recipe.base_models import (
@@ -42,6 +43,7 @@ from studio.system.number_text import counted
 from studio.system.paths import config_dir
 from ui.inspector.editors.model import recent, remember
 from ui.style import icons, theme
+from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side, scrolling, tab_order
 from workers.task import Task, run_task
 
@@ -200,6 +202,7 @@ class BaseModelDialog(QDialog):
         super().__init__(parent)
         self.setObjectName("base-models")
         self.setWindowTitle("Choose a Base Model")
+        explain(self, guide.PARTS["base-models"])
         self.chosen: BaseChoice | None = None
         self.cards: list[BaseCard] = []
         self._made: list[BaseChoice] = []

@@ -1,44 +1,42 @@
 """Training in one window: estimates in the inspector and on the nodes, and proposals.
 
 It links estimates, probe, “Make it fit” and recipe to the document. The proposals come from
-``studio``; they are applied as one undoable edit.
+``studio``; they are applied as one undoable edit. What computes and shows them is imported on first
+use, so that the first paint does not wait for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Slot
 from PySide6.QtWidgets import QWidget
 from shiboken6 import isValid
 
 from studio.errors import StudioError
-from studio.estimate import fit
-from studio.estimate.graph import Estimate, estimate_graph
-from studio.estimate.job import Facts, job_of
-from studio.estimate.words import gib, headline, short, span
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
-from studio.model.facts import ModelFacts
-from studio.preview.report_cache import kept
-from studio.recipe.facts import recipe_facts
-from studio.recipe.recipe import Proposal, propose
-from studio.recipe.verdict import verdict
-from studio.runs.token_request import token_request
 from ui.canvas.view import CanvasView
-from ui.inspector.editors.schedule import SchedulePicture
 from ui.inspector.panel import InspectorPanel
-from ui.inspector.row import words_for
 from ui.runs.controller import RunController
-from ui.training.changes import applied, change_of, spec_of
-from ui.training.changes_dialog import ChangesDialog, ProposedChange
-from ui.training.estimate_strip import EstimateStrip
+from ui.style.guide_link import explain
 from ui.training.estimates import EstimateWatch
-from workers.probe import Probe
 from workers.task import Task, run_task
+
+if TYPE_CHECKING:
+    from studio.estimate import fit
+    from studio.estimate.graph import Estimate
+    from studio.estimate.job import Facts
+    from studio.model.facts import ModelFacts
+    from studio.recipe.recipe import Proposal
+    from ui.training.changes_dialog import ChangesDialog, ProposedChange
+    from ui.training.estimate_strip import EstimateStrip
+    from workers.probe import Probe
 
 
 class TrainingController(QObject):
@@ -88,6 +86,8 @@ class TrainingController(QObject):
         """The estimate under the header of a node's form."""
         if kind != "train":
             return None
+        from ui.training.estimate_strip import EstimateStrip
+
         self._strip, self._node = EstimateStrip(parent), node
         self._strip.fit_wanted.connect(self.make_it_fit)
         self._strip.probe_wanted.connect(self.probe)
@@ -104,6 +104,9 @@ class TrainingController(QObject):
 
     @Slot(object)
     def _show(self, found: dict[str, Estimate]) -> None:
+        from studio.estimate.words import short
+        from ui.inspector.editors.schedule import SchedulePicture
+
         notes = {node: (short(e), e.fits is False) for node, e in found.items()}
         self._canvas.graph_scene.set_notes(notes)
         strip, shown = self._shown_strip(), found.get(self._node)
@@ -137,6 +140,9 @@ class TrainingController(QObject):
             self._probe.cancel()
             self._end_probe("The probe was cancelled.")
             return
+        from studio.estimate.job import job_of
+        from workers.probe import Probe
+
         self._probe = probe = Probe(self._node, self)
         self._probed_node, self._probe_words = self._node, ""
         probe.progress.connect(self._probe_progressed)
@@ -176,6 +182,11 @@ class TrainingController(QObject):
     def make_it_fit(self) -> None:
         """Show changes that make the training fit into the free memory, and apply the selected
         ones."""
+        from studio.estimate import fit
+        from studio.estimate.graph import estimate_graph
+        from studio.estimate.words import headline, span
+        from ui.training.changes import applied
+
         document, registry, facts = self._document, self._registry, self.watch.facts()
         graph, folder, node = document.graph, document.project_dir, self._node
         proposals, after = fit.propose(graph, registry, folder, facts, node)
@@ -241,6 +252,9 @@ class TrainingController(QObject):
 
     def _field_words(self, proposal: Proposal) -> str:
         """``Train, Epochs: 3``."""
+        from ui.inspector.row import words_for
+        from ui.training.changes import spec_of
+
         node = self._document.graph.node(proposal.node)
         spec = spec_of(node, proposal.field, self._registry)
         label = spec.meta.label if spec is not None else proposal.field
@@ -248,6 +262,8 @@ class TrainingController(QObject):
         return f"{title_of(node, self._registry)}, {label}: {value}"
 
     def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
+        from ui.training.changes import change_of
+
         graph, registry = self._document.graph, self._registry
         made = (change_of(graph, registry, *each) for each in found)
         return [change for change in made if change is not None]
@@ -261,15 +277,20 @@ class TrainingController(QObject):
         graph: Graph,
         kept_values: Sequence[tuple[str, str]] = (),
     ) -> None:
+        from ui.training.changes_dialog import ChangesDialog
+
         dialog = ChangesDialog(
             title, sentence, changes, outcome, self._inspector.window(), kept_values
         )
+        explain(dialog, guide.PARTS["recipe" if title == "Recipe" else "make-it-fit"])
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)
         dialog.open()
 
     def _apply(self, dialog: ChangesDialog, title: str, graph: Graph) -> None:
+        from ui.training.changes import applied
+
         document = self._document
         if (
             document.graph is graph
@@ -301,6 +322,8 @@ def _offered(changes: bool, fits: bool) -> str:
 def _saved(proposal: fit.Proposal) -> str:
     """The memory that a change saves; accumulation saves none itself, it belongs to the smaller
     batch."""
+    from studio.estimate.words import gib
+
     alone = proposal.field != "gradient_accumulation_steps"
     return f"saves {gib(proposal.saves)}" if alone else ""
 
@@ -315,6 +338,12 @@ def _recipe(
 ) -> tuple[list[Proposal], bool, str]:
     """The recipe's proposals, whether a data report was available, and a sentence if the training does
     not fit."""
+    from studio.preview.report_cache import kept
+    from studio.recipe.facts import recipe_facts
+    from studio.recipe.recipe import propose
+    from studio.recipe.verdict import verdict
+    from studio.runs.token_request import token_request
+
     request, _ = token_request(graph, registry, folder, node)
     report = kept(request.key) if request is not None else None
     bases = (n for n in graph.nodes if n.type == "base_model" and n.id in graph.upstream(node))

@@ -19,8 +19,10 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.graph import Estimate
 from studio.estimate.words import basis_explained, duration, facts, gib, headline, time_parts
+from studio.graph import guide
 from ui.inspector.section import Section
 from ui.style import icons, theme
+from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel, TextLabel, clear, tab_order
 from ui.training.memory_bar import MemoryBar, color, shares
 
@@ -63,6 +65,7 @@ class EstimateStrip(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("estimate")
+        explain(self, guide.PARTS["estimate"])
         self.setMinimumWidth(1)
         self._found: Estimate | None = None
         self._shown: object = None

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
-from studio.estimate.earlier import facts_here
-from studio.estimate.graph import Estimate, estimate_graph
-from studio.estimate.job import Facts
 from studio.estimate.machine import Machine, this_machine, wanted_in
 from studio.graph.document import Document
 from studio.graph.graph import Graph
@@ -22,8 +20,13 @@ from studio.system.device import current
 from ui.runs.controller import RunController
 from workers.task import Task, run_task
 
+if TYPE_CHECKING:
+    from studio.estimate.graph import Estimate
+    from studio.estimate.job import Facts
+
+    Found = tuple[Facts | None, dict[str, Estimate]]
+
 WAIT_MS = 120
-Found = tuple[Facts | None, dict[str, Estimate]]
 
 
 class EstimateWatch(QObject):
@@ -60,6 +63,8 @@ class EstimateWatch(QObject):
 
     def facts(self) -> Facts:
         """The facts of the newest estimates."""
+        from studio.estimate.job import Facts
+
         return self._facts or Facts(this_machine(self._document.graph))
 
     @Slot()
@@ -109,6 +114,9 @@ def _estimates(
     machine: Machine | None,
 ) -> Found:
     """The estimate of each Train node."""
+    from studio.estimate.earlier import facts_here
+    from studio.estimate.graph import estimate_graph
+
     trains = [n.id for n in graph.nodes if n.type == "train"]
     if not trains:
         return None, {}

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QPointF, Signal, Slot
 from PySide6.QtWidgets import QDialog, QPushButton, QWidget
 from shiboken6 import isValid
 
-from studio.estimate.earlier import facts_here
 from studio.estimate.machine import this_machine
-from studio.estimate.words import gib
 from studio.graph.document import Document
 from studio.graph.edits import connect, set_setting
 from studio.graph.graph import Graph, Wire
@@ -24,7 +22,6 @@ from studio.graph.registry import Registry
 from studio.graph.unused import end_of_chain, used_nodes
 from studio.graph.wires import title_of
 from studio.node_settings.base_model import BaseModelSettings
-from studio.recipe.base_models import BaseChoice, Purpose
 from studio.recipe.more_data import mixed_in, tested, train_without_data, training_data
 from studio.shown_text import line
 from ui.canvas import dropping
@@ -32,7 +29,10 @@ from ui.canvas.offer_card import Answer
 from ui.canvas.view import CanvasView
 from ui.runs.controller import RunController
 from ui.style import icons
-from ui.training.base_dialog import BaseModelDialog
+
+if TYPE_CHECKING:
+    from studio.recipe.base_models import BaseChoice, Purpose
+    from ui.training.base_dialog import BaseModelDialog
 
 OFFER = "train-on-it"
 ASK = "data-for"
@@ -192,6 +192,11 @@ class NewTraining(QObject):
     ) -> None:
         if self.dialog is not None:
             return
+        from studio.estimate.earlier import facts_here
+        from studio.estimate.words import gib
+        from studio.recipe.base_models import Purpose
+        from ui.training.base_dialog import BaseModelDialog
+
         graph, registry, folder = self._document.graph, self._registry, self._document.project_dir
         runs_dir, leaves_core = self._runs.runs_dir, self._runs.leaves_core
         machine = this_machine(graph)

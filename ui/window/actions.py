@@ -99,6 +99,13 @@ SPECS = (
     ),
     Spec("guide", "Guide", "book-open", (), "Open the guide, which needs no network"),
     Spec(
+        "guide_here",
+        "Guide to This Part of the Window",
+        "book-open",
+        ("F1",),
+        "Open the guide at the page about what has the focus",
+    ),
+    Spec(
         "tour",
         "Tour",
         "mouse-pointer-2",
@@ -163,7 +170,7 @@ def fill_menus(
     run = bar.addMenu("&Run")
     _add(run, own, ("run", "stop", "finish", "resume", None, "next_problem", "runs_folder"))
     help_ = bar.addMenu("&Help")
-    _add(help_, own, ("guide", "tour", "shortcuts", "about"))
+    _add(help_, own, ("guide", "guide_here", "tour", None, "shortcuts", "about"))
 
 
 def _add(menu: QMenu, actions: Actions, names: Sequence[str | None]) -> None:

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolBut
 
 from studio import shown_text
 from ui.style import icons, theme
+from ui.style.guide_link import GuideButton, explain
 from ui.style.widgets import TextLabel
 
 Offer = tuple[str, Callable[[], object]]
@@ -39,7 +40,7 @@ class Banner(QFrame):
         self.setObjectName("banner")
         self.key = ""
         self._must_answer = False
-        self._waiting: tuple[str, str, str, Sequence[Offer]] | None = None
+        self._waiting: tuple[str, str, str, Sequence[Offer], str] | None = None
         self._icon = QLabel(self)
         self._icon_name = "info"
         self._text = TextLabel("", self)
@@ -50,6 +51,8 @@ class Banner(QFrame):
         self._row.addWidget(self._icon)
         self._row.addWidget(self._text, 1)
         self._buttons: list[QPushButton] = []
+        self._guide = GuideButton(self)
+        self._row.addWidget(self._guide)
         self._cross = QToolButton(self)
         self._cross.setAutoRaise(True)
         self._cross.setToolTip("Dismiss")
@@ -71,11 +74,13 @@ class Banner(QFrame):
         offers: Sequence[Offer] = (),
         *,
         must_answer: bool = False,
+        guide: str = "",
     ) -> None:
         """Show a sentence with buttons; pressing one dismisses the banner first. With
-        ``must_answer`` it stays until one of its buttons is pressed."""
+        ``must_answer`` it stays until one of its buttons is pressed. ``guide`` is the place of the guide that
+        explains it."""
         if self._must_answer and not must_answer:
-            self._waiting = (key, icon, sentence, offers)
+            self._waiting = (key, icon, sentence, offers, guide)
             return
         self._clear()
         self.key, self._must_answer = key, must_answer
@@ -85,6 +90,8 @@ class Banner(QFrame):
         self.setAccessibleName(sentence)
         for title, act in offers:
             self._add(title, act)
+        self._guide.show_place(guide)
+        explain(self, guide)
         self._color()
         self._fit()
         self.raise_()
@@ -106,7 +113,7 @@ class Banner(QFrame):
     def _add(self, title: str, act: Callable[[], object]) -> None:
         button = QPushButton(title, self)
         button.clicked.connect(lambda: self._pressed(act))
-        self._row.insertWidget(self._row.count() - 1, button)
+        self._row.insertWidget(self._row.indexOf(self._guide), button)
         self._buttons.append(button)
 
     def _pressed(self, act: Callable[[], object]) -> None:
@@ -118,7 +125,7 @@ class Banner(QFrame):
         self._clear()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self.offer(*waiting)
+            self.offer(*waiting[:4], guide=waiting[4])
 
     def dismiss(self, key: str | None = None) -> None:
         """Dismiss an offer that need not be answered; with a key, only that offer."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog
+from PySide6.QtWidgets import QApplication, QDialog
 
+from studio.graph import guide
 from studio.graph.templates import Template
+from ui.style.guide_link import explain, explained_at
 from ui.window.main_window import MainWindow
 from ui.window.preferences import Preferences
 
 
 def _open(dialog: QDialog) -> None:
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    if not explained_at(dialog):
+        explain(dialog, guide.INDEX)
     dialog.open()
 
 
@@ -49,13 +53,19 @@ def show_shortcuts(window: MainWindow) -> None:
     _open(ShortcutSheet(groups, parent=window))
 
 
-def show_guide(window: MainWindow) -> None:
-    """The guide; it stays open beside the window."""
+def show_guide(window: MainWindow, place: str) -> None:
+    """The guide at a place such as ``memory.md#make-it-fit``. It stays open beside the window, or beside a dialog
+    that blocks the window."""
     from ui.dialogs.guide import GuideWindow
 
-    dialog = GuideWindow(parent=window)
+    parent = QApplication.activeModalWidget() or window
+    opened = [w for w in parent.findChildren(GuideWindow) if w.isVisible()]
+    dialog = opened[0] if opened else GuideWindow(parent=parent)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.show_page(place)
     dialog.show()
+    dialog.raise_()
+    dialog.activateWindow()
 
 
 def show_about(window: MainWindow) -> None:

@@ -1,12 +1,12 @@
 """The layout of the main window; ``ui.window.session`` links its parts.
 
 Canvas in the middle, nodes and runs left, inspector right, curves, log and results below. The
-curves are made after the first paint, because pyqtgraph takes a third of a second to load.
+curves are made after the first paint (``ui.window.opening``), because pyqtgraph takes a third of a second to load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
@@ -34,6 +35,7 @@ from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
 from ui.monitor.samples import SamplesPanel
 from ui.style import icons, theme
+from ui.style.guide_link import explain
 from ui.window.actions import fill_menus, make_actions, make_tool_bar
 from ui.window.banner import Banner
 from ui.window.status import StatusStrip
@@ -82,9 +84,23 @@ class MainWindow(QMainWindow):
         self.insight = InsightPanel(self)
         self.samples = SamplesPanel(self)
         self.status = StatusStrip(self)
+        for part, widget in self._explained().items():
+            explain(widget, guide.PARTS[part])
         self.own = make_actions(self)
         self.recent_menu = QMenu("Open Recent", self)
         self._build()
+
+    def _explained(self) -> dict[str, QWidget]:
+        """The parts that have a page in the guide."""
+        return {
+            "canvas": self.canvas,
+            "palette": self.palette_panel,
+            "runs": self.runs,
+            "log": self.log,
+            "results": self.results,
+            "insight": self.insight,
+            "samples": self.samples,
+        }
 
     def _build(self) -> None:
         self.setDockOptions(
@@ -141,6 +157,7 @@ class MainWindow(QMainWindow):
         tabs.setAccessibleName("Curves, log and results")
         tabs.tabBar().setDrawBase(False)
         self._curves_place = QWidget(self)
+        explain(self._curves_place, guide.PARTS["curves"])
         self._curves_column = QVBoxLayout(self._curves_place)
         self._curves_column.setContentsMargins(0, 0, 0, 0)
         tabs.addTab(self._curves_place, "Curves")
@@ -160,17 +177,19 @@ class MainWindow(QMainWindow):
     def _panel_actions(self) -> Sequence[QAction]:
         return [dock.toggleViewAction() for dock in self.docks.values()]
 
-    def make_monitor(self) -> MonitorPanel:
-        """The curves; made at the first call."""
-        if self.monitor is None:
-            from ui.monitor.panel import MonitorPanel
+    def make_monitor(self) -> Iterator[None]:
+        """Make the curves, one plot in each step; each takes some hundredths of a second."""
+        from ui.monitor.panel import MonitorPanel, plots
 
-            self.monitor = MonitorPanel(self._curves_place)
-            self._curves_column.addWidget(self.monitor)
-            self.tabs.setCornerWidget(self.monitor.take_tools(self._beside_tabs))
-            self.tabs.currentChanged.connect(self._tab_changed)
-            self._tab_changed(self.tabs.currentIndex())
-        return self.monitor
+        made = []
+        for plot in plots():
+            made.append(plot)
+            yield
+        self.monitor = MonitorPanel(self._curves_place, made)
+        self._curves_column.addWidget(self.monitor)
+        self.tabs.setCornerWidget(self.monitor.take_tools(self._beside_tabs))
+        self.tabs.currentChanged.connect(self._tab_changed)
+        self._tab_changed(self.tabs.currentIndex())
 
     def _beside_tabs(self) -> int:
         return self.tabs.width() - self.tabs.tabBar().sizeHint().width() - TABS_MARGIN_PX

@@ -50,6 +50,10 @@ class ProblemWatch(QObject):
         self._timer.stop()
         self._stop_listening()
 
+    def wait(self) -> None:
+        """Do not check until ``check`` is called or the document changes."""
+        self._timer.stop()
+
     def check(self) -> list[Problem]:
         """Check now."""
         self._timer.stop()

@@ -6,8 +6,10 @@ from typing import Literal
 
 from PySide6.QtWidgets import QWidget
 
+from studio.graph import guide
 from studio.runs.compare import Comparison
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+from ui.style.guide_link import explain
 
 Answer = Literal["new", "as_it_was", "cancel"]
 NEW = Choice("new", "Run with the New Settings", default=True)
@@ -34,6 +36,7 @@ class ResumeDialog(ChoiceDialog):
             "history",
             parent,
         )
+        explain(self, guide.PARTS["changed"])
 
 
 def ask(parent: QWidget, found: Comparison) -> Answer:

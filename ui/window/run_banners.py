@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
 from studio.events import Event
+from studio.graph import guide
 from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import ended_words, outcome_of
 from studio.runs.status import look_of
+from studio.runs.summary import summarize
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
 from ui.monitor.marks import recovery_words
-from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
 from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
 def attached(session: Session, run: RunFolder) -> None:
     """A run was found that is running without a window."""
-    name = summarize(run).name
+    found = summarize(run)
     session.window.banner.offer(
         "attached",
         "activity",
-        f"A run is in progress: {name}.",
+        f"{found.name} {look_of(found.status).happened}.",
         [("Show Curves", lambda: session.window.show_tab(CURVES))],
     )
 
@@ -43,11 +44,12 @@ def resumable(session: Session, run: RunFolder) -> None:
     session.window.banner.offer(
         "resumable",
         look.icon,
-        f"The last run of this project {look.happened} ({when}). {run.remains().sentence()}",
+        f"{found.name}: {found.ended.rstrip('.')} ({when}). {run.remains().sentence()}",
         [
             ("Resume", lambda: session.runs.resume(run)),
             ("Show Curves", lambda: session.open_run(run)),
         ],
+        guide=guide.PARTS["resume"],
     )
 
 
@@ -72,6 +74,7 @@ def set_up(session: Session, sentence: str, train: str) -> None:
         "sparkles",
         sentence,
         [("Show Reasons", lambda: session.training.show_recipe(train))],
+        guide=guide.PARTS["set-up"],
     )
 
 
@@ -104,7 +107,12 @@ def started(session: Session, follower: RunFollower) -> None:
     """A run began that trains nothing: say what it does, and what to add."""
     found = untrained(session, follower)
     if found is not None:
-        session.window.banner.offer("untrained", "info", f"{found.before} {found.hint}")
+        session.window.banner.offer(
+            "untrained",
+            "info",
+            f"{found.before} {found.hint}",
+            guide=guide.of_problem("no_training"),
+        )
         session.note(f"{found.before} {found.hint}")
 
 
@@ -122,6 +130,7 @@ def ended(session: Session, follower: RunFollower) -> None:
             "info" if nothing else "circle-check",
             f"{sentence} {nothing.after} {nothing.hint}" if nothing else sentence,
             [("Show Results", lambda: window.show_tab(RESULTS))],
+            guide=guide.of_problem("no_training") if nothing else guide.PARTS["results"],
         )
     elif state.failure is not None:
         hint = str(state.failure.get("hint") or "")
@@ -137,7 +146,8 @@ def ended(session: Session, follower: RunFollower) -> None:
         if state.non_finite is not None and state.non_finite.get("rows"):
             rows = state.non_finite
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
-        window.banner.offer("ended", "circle-x", sentence, offers)
+        place = guide.of_problem(state.failure.get("code"))
+        window.banner.offer("ended", "circle-x", sentence, offers, guide=place)
     elif view is not None:
         remains = follower.folder.remains()
         may = remains.offered(view.status)
@@ -148,6 +158,7 @@ def ended(session: Session, follower: RunFollower) -> None:
             view.look.icon,
             f"{view.name}: {ended_words(state)} {then}",
             [resume] if may else [],
+            guide=guide.PARTS["resume"],
         )
 
 
@@ -170,4 +181,5 @@ def recovered(window: MainWindow, event: Event) -> None:
         "memory-stick",
         f"{recovery_words(event.data)}.",
         [("Show Curves", lambda: window.show_tab(CURVES))],
+        guide=guide.PARTS["out-of-memory"],
     )

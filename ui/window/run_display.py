@@ -13,6 +13,7 @@ from PySide6.QtCore import QObject, QTimer, Slot
 
 from studio.events import Event
 from studio.runs.progress import progress_of
+from studio.runs.state import RunState
 from ui.runs.controller import RunController
 from ui.window import run_banners
 from ui.window.main_window import MainWindow
@@ -55,13 +56,21 @@ class RunDisplay(QObject):
         story: Iterable[Event] = shown.story if shown else ()
         window.log.start()
         window.log.add_events(story)
-        if window.monitor is not None:
-            window.monitor.show_state(state)
+        self._show_curves(state)
         window.results.show_state(state)
         window.insight.show_state(state)
         window.samples.show_state(state)
         window.runs.choose(shown.folder.id if shown is not None else "")
         self.show_progress()
+
+    def show_curves(self) -> None:
+        """Show the run in the curves, which are made later than the other panels."""
+        self._show_curves(self._runs.shown.state if self._runs.shown else None)
+        self.show_progress()
+
+    def _show_curves(self, state: RunState | None) -> None:
+        if self._window.monitor is not None:
+            self._window.monitor.show_state(state)
 
     @Slot(float)
     def _reading(self, fraction: float) -> None:

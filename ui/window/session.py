@@ -6,21 +6,21 @@ independent of each other.
 
 from __future__ import annotations
 
-import gc
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, QTimer, Slot
+from PySide6.QtCore import QObject, QTimer, QUrl, Slot
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QApplication, QWidget
 
 from studio.errors import StudioError
 from studio.estimate.machine import wanted_in
+from studio.graph import guide
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import is_project
 from studio.graph.registry import Registry
-from studio.recipe.base_models import Candidate
 from studio.runs.compare import Comparison
 from studio.runs.folder import RunFolder
 from studio.runs.status import look_of
@@ -33,20 +33,25 @@ from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
+from ui.style.guide_link import SCHEME, explained_at
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
-from ui.window import actions, help_windows, resuming, run_banners, tour
+from ui.window import actions, help_windows, resuming, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
+from ui.window.opening import Opening
 from ui.window.preferences import Preferences
 from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
-from ui.window.tour import Tour
 from ui.window.window_store import WindowStore
 from workers.row_check import RowCheck
 from workers.task import Task, run_task
+
+if TYPE_CHECKING:
+    from studio.recipe.base_models import Candidate
+    from ui.window.tour import Tour
 
 
 class Session(QObject):
@@ -77,6 +82,8 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
+        self._shown = False
+        self.opening = Opening(self)
         self.tour: Tour | None = None
         self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
@@ -84,7 +91,10 @@ class Session(QObject):
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
         self._connect_parts()
+        # The stubs ask for bytes, which PySide6 refuses.
+        QDesktopServices.setUrlHandler(SCHEME, self, "open_guide")  # type: ignore[arg-type]
         self._project_opened()
+        self._run_changed()
 
     # ------------------------------------------------------------ links
 
@@ -106,6 +116,7 @@ class Session(QObject):
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
             "guide": self.show_guide,
+            "guide_here": self.show_guide_here,
             "tour": self.show_tour,
             "shortcuts": self.show_shortcuts,
             "about": self.show_about,
@@ -174,19 +185,12 @@ class Session(QObject):
 
     @Slot()
     def _after_first_paint(self) -> None:
-        QTimer.singleShot(0, self, self._finish_opening)
+        self._shown = True
+        QTimer.singleShot(0, self, self.opening.start)
 
-    def _finish_opening(self) -> None:
-        """Complete what can wait until the window is visible: curves, problems, running runs."""
-        self.window.make_monitor().run_wanted.connect(self.runs.show_run)
-        self.window.canvas.fit_all()
-        self.problems.check()
-        self.display.show_run()
-        self.look_at_runs()
-        if self.first_start:
-            tour.offer(self)
+    def ask_for_device(self) -> None:
+        """Ask torch which device trains, in the background."""
         self._asking = run_task(torch_report.ask, self._device_known)
-        gc.freeze()  # later collections skip everything that was imported and built so far
 
     def _device_known(self, report: object) -> None:
         """torch, or the cache, has answered which device trains."""
@@ -239,8 +243,8 @@ class Session(QObject):
         self.window.banner.dismiss("set-up")
         self.window.banner.dismiss("tour")
         self.window.canvas.offers.dismiss()
-        if self.window.monitor is not None:
-            self.window.canvas.fit_all()
+        self.window.canvas.fit_all()
+        if self._shown:
             self.problems.check()
             self.runs.look_for_resumable()
             self.display.show_progress()
@@ -358,7 +362,8 @@ class Session(QObject):
             raise error
         hint = f" {error.hint}" if error.hint else ""
         self.window.status.tell(error.sentence + hint)
-        self.window.banner.offer("error", "circle-alert", error.sentence + hint)
+        place = guide.of_problem(error.code)
+        self.window.banner.offer("error", "circle-alert", error.sentence + hint, guide=place)
 
     def note(self, text: str) -> None:
         """Add a line of the window itself to the log."""
@@ -395,10 +400,26 @@ class Session(QObject):
 
     def show_guide(self) -> None:
         """Help → Guide."""
-        help_windows.show_guide(self.window)
+        help_windows.show_guide(self.window, guide.INDEX)
+
+    def show_guide_here(self) -> None:
+        """F1: the page about what has the focus; on the canvas, about the selected node."""
+        focus, canvas = QApplication.focusWidget(), self.window.canvas
+        place = explained_at(focus)
+        if focus is canvas and (node := canvas.current_id()) is not None:
+            place = guide.of_node(self.document.graph.node(node).type) or place
+        help_windows.show_guide(self.window, place or guide.INDEX)
+
+    @Slot(QUrl)
+    def open_guide(self, url: QUrl) -> None:
+        """A link to the guide was clicked."""
+        place = url.path() + (f"#{url.fragment()}" if url.hasFragment() else "")
+        help_windows.show_guide(self.window, place)
 
     def show_tour(self) -> None:
         """Help → Tour."""
+        from ui.window import tour
+
         tour.begin(self)
 
     def show_about(self) -> None:
@@ -422,7 +443,9 @@ class Session(QObject):
     def close(self) -> None:
         """Handle closing: save the layout, detach runs and listeners."""
         self.store.save_layout(self.window)
+        QDesktopServices.unsetUrlHandler(SCHEME)
         self._stop_listening()
+        self.opening.stop()
         self.problems.close()
         self.row_check.cancel()
         self.window.hide()  # ending the helper process may take a second

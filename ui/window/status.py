@@ -96,6 +96,8 @@ class StatusStrip(QStatusBar):
         running = phase == "running" and progress is not None
         if running and progress is not None:
             words = progress.where
+            if view is not None and view.resumed:
+                words += f" ({view.resumed})"
         if view is not None and view.active and not view.own:
             words += f" of the project “{line(view.name)}”"
         self.run.setText(words)

@@ -7,6 +7,8 @@ is freed, and the saved files on a newly loaded base must give the same logits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -49,13 +51,15 @@ def verify_adapter(
     """The largest difference between the logits of the reloaded adapter and those of the trained
     model.
 
-    Raises ``StudioError`` when it exceeds rounding.
+    Raises ``StudioError`` when it exceeds rounding, or when the adapter cannot be read.
     """
     context.phase("verify", "Loading the saved adapter on a fresh model")
-    _refuse_unmoved(context, folder)
+    with _explain_damage(folder):
+        _refuse_unmoved(context, folder)
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
-    model = PeftModel.from_pretrained(fresh, str(folder))
+    with _explain_damage(folder):
+        model = PeftModel.from_pretrained(fresh, str(folder))
     method: LoraMethod = context.variant("adapter", adapted.method).payload
     rewritten = method.starts_from_base or method.reorders_sums
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
@@ -69,6 +73,21 @@ def verify_adapter(
             file=str(folder),
         )
     return difference
+
+
+@contextmanager
+def _explain_damage(folder: Path) -> Iterator[None]:
+    """Raise ``StudioError`` when the file of the adapter is damaged."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise StudioError(
+            f"the saved adapter cannot be read: {ADAPTER} is damaged ({error}).",
+            title="The saved adapter is damaged",
+            hint="Check the disk, then resume the run. Checkpoints are kept.",
+            code="adapter_damaged",
+            file=str(folder / ADAPTER),
+        ) from error
 
 
 def largest_difference(

@@ -13,6 +13,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.system.number_text import quantity
 from studio.training.data.arrow import open_rows
 from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.ends import Ends
@@ -65,9 +66,11 @@ def questions_of(
             code="nothing_to_ask",
             file=dataset.sources[0] if dataset.sources else None,
         )
-    if len(questions) < count:
+    left_out = count - len(questions)
+    if left_out:
         context.notice(
-            f"{count - len(questions)} rows without a question and an answer were excluded."
+            f"{quantity(left_out, 'row')} without a question and an answer "
+            f"{'was' if left_out == 1 else 'were'} excluded."
         )
     return questions
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from studio.node_settings.mix import MixSettings
+from studio.system.number_text import quantity
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def draws(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Dr
 def _counted(port: str, there: int, wanted: int) -> Draw:
     if not wanted or wanted <= there:
         return Draw(port, there, wanted or there)
-    note = f"dataset {port.upper()} has {there} training rows, fewer than the requested {wanted}."
+    note = f"dataset {port.upper()} has {quantity(there, 'training row')}, fewer than the requested {wanted}."
     return Draw(port, there, there, (note,))
 
 
@@ -66,5 +67,5 @@ def _capped(
         return ()
     return (
         f"dataset {port.upper()} would be repeated {wanted / there:.1f} times to reach "
-        f"its weight; it is repeated {rows // there} times, so its share is smaller.",
+        f"its weight; it is repeated {quantity(rows // there, 'time')}, so its share is smaller.",
     )

@@ -14,6 +14,7 @@ from studio.data.detect import UNUSED, unused_hint
 from studio.data.reading.source import Note, SourceRow
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.system.number_text import quantity
 
 Shape = Literal["messages", "prompt", "text", "preference", "label"]
 _NAMED = 5
@@ -80,7 +81,7 @@ class RowCounts:
         for remark, (count, path, line) in self._remarks.items():
             one, many, so = _REMARKS.get(remark, (remark, remark, ""))
             what = "; ".join(filter(None, (one if count == 1 else many, so)))
-            context.notice(f"{_rows(count)} {what} (first: line {line} of {path.name}).")
+            context.notice(f"{quantity(count, 'row')} {what} (first: line {line} of {path.name}).")
         self._tell_unused(context)
         if self.skipped and self.first_error is not None:
             more = f" and {self.skipped - _NAMED} more" if self.skipped > _NAMED else ""
@@ -95,20 +96,19 @@ class RowCounts:
             (self.left_out, "by the split column"),
         ):
             if count:
-                context.notice(f"{_rows(count)} excluded {why}.", level="info")
+                context.notice(f"{quantity(count, 'row')} excluded {why}.", level="info")
 
     def _tell_unused(self, context: StepContext) -> None:
         """One notice for all columns and keys that are not used."""
         if not self._unused:
             return
-        named = [f"“{n}” ({_rows(c)})" for n, (c, *_) in list(self._unused.items())[:_UNUSED_NAMED]]
+        named = [
+            f"“{n}” ({quantity(c, 'row')})"
+            for n, (c, *_) in list(self._unused.items())[:_UNUSED_NAMED]
+        ]
         more = len(self._unused) - len(named)
         rest = f" and {more} more" if more > 0 else ""
         context.notice(f"{UNUSED}: {', '.join(named)}{rest}.", unused_hint(self._unused))
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
 
 
 def shape_of(canonical: Mapping[str, Any]) -> Shape:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from studio.preview.report import KINDS, Finding, Fix, Severity
-from studio.system.number_text import percent
+from studio.system.number_text import percent, quantity
 from studio.training.report.totals import Found, Totals
 from studio.training.tokens import left_out
 
@@ -190,7 +190,7 @@ def unused_names(totals: Totals) -> str:
     """The columns and keys that are not used, with their number of rows where it differs."""
     rows = totals.found.get("unused_column", Found()).count
     named = [
-        f"“{name}”" + (f" ({count} rows)" if count < rows else "")
+        f"“{name}”" + (f" ({quantity(count, 'row')})" if count < rows else "")
         for name, count in totals.unused.most_common(_NAMED)
     ]
     more = len(totals.unused) - len(named)
@@ -202,7 +202,7 @@ def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
     return Finding(
         "nothing_trained",
         "error",
-        f"None of the {totals.done} rows has trained tokens.",
+        f"None of the {quantity(totals.done, 'row')} has trained tokens.",
         totals.done,
         tuple(places),
         fixes.get("zero_trained"),
@@ -216,5 +216,5 @@ def _repeated(totals: Totals) -> list[Finding]:
         return []
     text, share = most[0].text, most[0].count / totals.answers.total
     shown = text if len(text) <= 60 else text[:60] + "…"
-    sentence = f"{most[0].count} rows ({percent(share)}) have the answer “{shown}”."
+    sentence = f"{quantity(most[0].count, 'row')} ({percent(share)}) have the answer “{shown}”."
     return [Finding("repeated_answer", "info", sentence, most[0].count)]

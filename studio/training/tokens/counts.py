@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.system.number_text import percent
+from studio.system.number_text import percent, quantity
 from studio.training.tokens.left_out import WORDS
 from studio.values import DatasetValue
 
@@ -73,7 +73,7 @@ def refuse_empty(
         else "they contain no answers that follow a question"
     )
     raise StudioError(
-        f"no tokens of the {dataset.train_rows} rows would be trained; {reason}.",
+        f"no tokens of the {quantity(dataset.train_rows, 'row')} would be trained; {reason}.",
         title="Nothing to train on",
         hint="Raise the maximum length."
         if counts.cut
@@ -159,8 +159,8 @@ def tell(
         )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
-        f"{train.rows} training rows with {train.tokens} tokens; the loss is computed on "
-        f"{train.trained} of them ({share}).",
+        f"{quantity(train.rows, 'training row')} with {quantity(train.tokens, 'token')}; the loss is "
+        f"computed on {train.trained:,} of them ({share}).",
         level="info",
     )
 

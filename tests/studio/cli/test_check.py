@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from studio.cli import commands, main
-from studio.data import full_check
+from studio.data import kept_checks
 
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    full_check._results.clear()
+    kept_checks.results.clear()
     yield
-    full_check._results.clear()
+    kept_checks.results.clear()
 
 
 def project(folder: Path, source: str) -> Path:
@@ -76,7 +76,7 @@ def test_settings_of_the_command_line_count(
     for change in ("data.limit=700", "data.drop_rows=777", "data.on_bad_rows=skip"):
         assert main(["check", file, "--set", change]) == 0
         said = capsys.readouterr()
-        assert "ready to run, 1 steps" in said.out
+        assert "ready to run, 1 step" in said.out
         assert ("warning: data.on_bad_rows" in said.err) == (change == "data.on_bad_rows=skip")
 
 
@@ -91,7 +91,7 @@ def test_what_was_not_reached_is_stated_and_blocks_nothing(
     assert "info: data.source: Dataset: the first 1 of about " in said.err
     assert "rows were checked; a run checks the others." in said.err
     assert "ready to run" in said.out
-    full_check._results.clear()
+    kept_checks.results.clear()
     assert main(["check", "--json", file]) == 0
     (problem,) = of_data(capsys.readouterr().out)
     assert (problem["severity"], problem["code"]) == ("info", "rows_not_checked")

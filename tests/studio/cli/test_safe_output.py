@@ -100,7 +100,7 @@ def test_control_characters_of_a_project(
 def test_a_line_end_in_a_name_starts_no_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake = "a\nproject.studio: ready to run, 1 steps.\n"
+    fake = "a\nproject.studio: ready to run, 1 step.\n"
     for place, graph in projects(fake).items():
         file = tmp_path / "project.studio"
         save_project(file, graph)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from studio.data import full_check
-from studio.data.full_check import Checked, check_rows, kept, key_of
+from studio.data import kept_checks
+from studio.data.full_check import check_rows
+from studio.data.kept_checks import Checked, kept, key_of
 from studio.errors import Problem, StudioError
 from studio.graph.facts import facts_of
 from studio.graph.graph import Graph, Node
@@ -31,9 +32,9 @@ FORMATS = REGISTRY.variants["format"]
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    full_check._results.clear()
+    kept_checks.results.clear()
     yield
-    full_check._results.clear()
+    kept_checks.results.clear()
 
 
 def pairs(count: int) -> list[str]:

@@ -121,6 +121,47 @@ def test_status_follows_events_and_lock(tmp_path: Path) -> None:
     assert run.status() == "interrupted"
 
 
+def test_a_run_that_was_asked_to_end_is_stopping_until_it_has(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    lock = HostLock(run.lock_path)
+    assert lock.acquire()
+    run.command("stop")
+    run.host_path.write_text("{}", encoding="utf-8")
+    os.utime(run.host_path, (time.time() + 5, time.time() + 5))
+    run.append(event("RunStarted", run=run.id))
+    assert run.status() == "running"  # the command was for an earlier host
+    os.utime(run.host_path, (time.time() - 5, time.time() - 5))
+    assert run.status() == "stopping"
+    lock.release()
+    assert run.status() == "interrupted"
+    run.append(event("RunFinished", status="stopped"))
+    assert run.status() == "stopped"
+
+
+@pytest.mark.parametrize(("command", "status"), [("save", "running"), ("suspend", "stopping")])
+def test_which_commands_end_a_run(tmp_path: Path, command: str, status: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    lock = HostLock(run.lock_path)
+    assert lock.acquire()
+    run.host_path.write_text("{}", encoding="utf-8")
+    os.utime(run.host_path, (time.time() - 5, time.time() - 5))
+    run.append(event("RunStarted", run=run.id))
+    run.command(command)
+    assert run.status() == status
+    lock.release()
+
+
+def test_a_notice_before_the_start_does_not_make_it_a_resumed_run(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.append(event("Notice", level="warning", sentence="The computer may go to sleep."))
+    assert not run.has_started()
+    toy_runs.run_here(run)
+    toy_runs.run_here(run)
+    lines = run.events_path.read_text(encoding="utf-8").splitlines()
+    started = [e for e in map(json.loads, lines) if e["event"] == "RunStarted"]
+    assert [e["resumed"] for e in started] == [False, True]
+
+
 def _hold(path: Path, ready: object, go: object) -> None:
     lock = HostLock(path)
     assert lock.acquire()

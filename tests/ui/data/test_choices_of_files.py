@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QLineEdit, QToolButton
 from pytestqt.qtbot import QtBot
 
 from studio.data import sources
+from studio.data.reading import reader
 from studio.graph.edits import set_setting
 from studio.node_settings.dataset import DatasetSettings
 from tests.studio.formats.everyday import table_of, write_xlsx
@@ -141,7 +142,7 @@ def test_a_file_without_tables_is_not_read_for_its_choices(
     """It may be large, and the list opens at once."""
     (tmp_path / name).write_text(ROW, encoding="utf-8")
     read: list[Path] = []
-    monkeypatch.setattr(sources, "read_rows", lambda path, *options: iter(read.append(path) or ()))
+    monkeypatch.setattr(reader, "read_rows", lambda path, *options: iter(read.append(path) or ()))
     assert sources.choices_of(DatasetSettings(source=name), tmp_path, "table") == ()
     assert read == []
 

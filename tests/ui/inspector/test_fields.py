@@ -178,7 +178,7 @@ def test_help_by_key_and_by_icon(panel: InspectorPanel, field: Find) -> None:
         return any(w.text() == "Width." and w.isVisible() for w in panel.findChildren(QLabel))
 
     assert not help_shown()
-    QTest.keyClick(field("r"), Qt.Key.Key_F1)
+    QTest.keyClick(field("r"), Qt.Key.Key_F1, Qt.KeyboardModifier.ShiftModifier)
     assert help_shown()
     click(button(panel, "help:r"))
     assert not help_shown()

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QCheckBox, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.estimate import earlier
+from studio.estimate import graph as estimates
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.words import short
 from studio.events import Event
@@ -24,7 +25,6 @@ from studio.runs.folder import create_run
 from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.ui.conftest import MakeSession
-from ui.training import estimates
 from ui.training.changes import applied, change_of
 from ui.training.estimate_strip import EstimateStrip
 from ui.window.session import Session

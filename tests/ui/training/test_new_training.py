@@ -165,7 +165,7 @@ def test_the_values_are_the_recipe_s_and_their_reasons_are_shown(
     values = [label.text() for label in dialog.findChildren(QLabel, "kept-value")]
     assert "Train, Epochs: 5" in values
     reasons = [label.text() for label in dialog.findChildren(QLabel)]
-    assert "54 rows are few: with 5 epochs they give 68 steps." in reasons
+    assert "54 rows are few: 5 epochs give 68 steps." in reasons
     dialog.reject()
     session.document.undo()
     assert window.banner.key == ""

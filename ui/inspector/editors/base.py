@@ -33,6 +33,7 @@ class FieldContext:
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
     ``names`` can be. ``choose_model`` opens the base model chooser for this node.
+    ``guide_place`` gives the place of the guide that explains a field, by its path.
     """
 
     registry: Registry
@@ -44,6 +45,7 @@ class FieldContext:
     edit_many: Callable[[Mapping[str, Any], str], None] | None = None
     choices: Callable[[str], Sequence[str]] = lambda path: ()
     choose_model: Callable[[], None] | None = None
+    guide_place: Callable[[str, FieldSpec], str] = lambda path, spec: ""
 
 
 class Editor(QWidget):

@@ -1,7 +1,6 @@
-"""The summary of a run, read from the last part of its events.
+"""The summary of a run for lists, read from the first and last events.
 
-Reading all events would be too slow for a list of two hundred runs. It only reads; no Qt here, so
-it can run in any thread.
+Reading all events would be too slow for a list of two hundred runs.
 """
 
 from __future__ import annotations
@@ -14,18 +13,21 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
-from studio.runs.outcome import UNFINISHED, ended_words
+from studio.runs.outcome import UNFINISHED, ended_words, resumed_words
 from studio.runs.state import RunState
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system.stored_json import open_regular
 
 TAIL_BYTES = 64 * 1024
 HEAD_BYTES = 8 * 1024
+RESUME_BYTES = 2 * 1024 * 1024
+"""How far back a resume is looked for: more than ten thousand steps."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A row of the list of runs; times are Unix seconds. ``ended`` says where an unfinished run ended."""
+    """A row of the list of runs; times are Unix seconds. ``ended`` says where an unfinished run ended,
+    ``resumed`` after which step the run was resumed."""
 
     folder: RunFolder
     name: str
@@ -34,6 +36,7 @@ class RunSummary:
     seconds: float | None
     loss: float | None
     ended: str = ""
+    resumed: str = ""
 
 
 def summarize(folder: RunFolder) -> RunSummary:
@@ -49,13 +52,31 @@ def summarize(folder: RunFolder) -> RunSummary:
         _number(e.get("loss")) for e in reversed(last) if e.name == "Metric" and "loss" in e.data
     )
     status = folder.status()
-    ended = _ended(first, last, status)
+    resumed = _resumed(folder.events_path)
     return RunSummary(
-        folder, _name(folder, first), status, started, seconds, next(losses, None), ended
+        folder,
+        _name(folder, first),
+        status,
+        started,
+        seconds,
+        next(losses, None),
+        _ended(first, last, status, resumed),
+        resumed_words(resumed),
     )
 
 
-def _ended(first: list[Event], last: list[Event], status: str) -> str:
+def _resumed(path: Path) -> RunState:
+    """A state that only knows of the resumes of the run."""
+    state = RunState()
+    for line_ in _lines(path, RESUME_BYTES, head=False):
+        if b"Resumed" in line_ or b"RunStarted" in line_:
+            event = from_line(line_)
+            if event is not None and event.name in ("TrainResumed", "RunStarted"):
+                state.apply(event)
+    return state
+
+
+def _ended(first: list[Event], last: list[Event], status: str, resumed: RunState) -> str:
     """Where an unfinished run ended, from its first and last events."""
     if status not in UNFINISHED:
         return ""
@@ -66,6 +87,7 @@ def _ended(first: list[Event], last: list[Event], status: str) -> str:
         state.apply(event)
     if status == "interrupted":
         state.interrupt(state.last_time)
+    state.resumes, state.resumed = resumed.resumes, resumed.resumed
     return ended_words(state)
 
 
@@ -89,15 +111,18 @@ def _name(folder: RunFolder, first: list[Event]) -> str:
 
 
 def _events(path: Path, size: int, *, head: bool) -> list[Event]:
+    return [e for e in map(from_line, _lines(path, size, head=head)) if e is not None]
+
+
+def _lines(path: Path, size: int, *, head: bool) -> list[bytes]:
     try:
         with open_regular(path) as file:
             if not head:
                 end = file.seek(0, 2)
                 file.seek(max(0, end - size))
-            lines = file.read(size).splitlines()
+            return file.read(size).splitlines()
     except OSError:
         return []
-    return [e for e in map(from_line, lines) if e is not None]
 
 
 def _stamp(run_id: str) -> float | None:
