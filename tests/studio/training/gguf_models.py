@@ -53,7 +53,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("GemmaConfig", _GEMMA),
     "gemma2": (
         "Gemma2Config",
-        {**_GEMMA, "query_pre_attn_scalar": 16, "sliding_window": 8, "num_hidden_layers": 4},
+        {
+            **_GEMMA,
+            "query_pre_attn_scalar": 16,
+            "sliding_window": 8,
+            "num_hidden_layers": 4,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 2.0,
+        },
     ),
     "gemma3": (
         "Gemma3TextConfig",
@@ -147,6 +154,10 @@ def make_sentencepiece_tokenizer() -> Any:
     return tokenizer
 
 
+_LARGE = ("norm", "ln_", "q_proj", "k_proj", "qkv_proj", "c_attn")
+"""Parameters with more noise: attention that is nearly uniform would hide a wrong position."""
+
+
 def save_noisy(folder: Path, config_name: str, values: dict[str, Any]) -> Path:
     """A model of this config whose every parameter is random, with the tokenizer above."""
     import torch
@@ -157,8 +168,8 @@ def save_noisy(folder: Path, config_name: str, values: dict[str, Any]) -> Path:
         config = getattr(transformers, config_name)(**values)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         for name, parameter in model.named_parameters():
-            size = 0.3 if name.endswith("bias") or "norm" in name or "ln_" in name else 0.15
-            parameter.data += size * torch.randn_like(parameter)
+            large = name.endswith("bias") or any(part in name for part in _LARGE)
+            parameter.data += (0.2 if large else 0.1) * torch.randn_like(parameter)
     model.save_pretrained(folder)
     make_bpe_tokenizer().save_pretrained(str(folder))
     return folder

@@ -45,6 +45,8 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 LONG = [(37 * i * i + 11 * i) % 256 + 3 for i in range(100)]
 PROMPTS = [[5, 60, 7, 200, 31, 9, 9, 120, 77, 14, 250, 3, 3, 41, 18, 66], LONG]
 """The second is longer than the sliding windows, and than the contexts before RoPE was scaled."""
+GELU = ("gemma", "gemma2", "gemma3", "gpt2")
+"""llama.cpp reads GELU from a table in half precision."""
 TEXT = "abc abcab 12 345  x\n\n it's a Test: abc,ab"
 NAME = "Small-talk"
 
@@ -124,7 +126,8 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, family: str) -> None:
     prompts = [LONG] if family == "phi3 longrope" else PROMPTS
     model = plain_model(base.path)
     for kind in ("F32", "F16"):
-        assert largest_difference(model, folder / f"{NAME}-{kind}.gguf", prompts) < 1e-2, kind
+        found = largest_difference(model, folder / f"{NAME}-{kind}.gguf", prompts)
+        assert found < (1e-3 if kind == "F32" and family not in GELU else 1e-2), kind
 
 
 @pytest.mark.parametrize(
