@@ -448,7 +448,7 @@ FAILED: dict[str, tuple[Break, str, str]] = {
     "evaluate generate": (
         raise_in_answers,
         "in Evaluate while generating answers with the base model",
-        "RuntimeError: a broken extension",
+        "RuntimeError: a broken extension.",
     ),
     "export export": (put_a_file_in_the_way, "in Export while writing", "shared"),
 }
