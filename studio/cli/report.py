@@ -18,7 +18,7 @@ from studio.cli.terminal import draw
 from studio.events import Event
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
-from studio.runs.outcome import kind_words, outcome_of
+from studio.runs.outcome import artifact_words, outcome_of
 from studio.runs.progress import Progress, progress_of
 from studio.runs.state import NodeState, RunState
 from studio.shown_text import line, short
@@ -227,7 +227,8 @@ def print_results(
             print(f"{state.title_of(node)}:")
         print(evaluation_table(evaluation))
     for artifact in found.made:
-        words = kind_words(line(str(artifact.get("kind")), SHOWN_LETTERS))
+        kind = line(str(artifact.get("kind")), SHOWN_LETTERS)
+        words = artifact_words({**artifact, "kind": kind})
         title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
         print(f"{words} ({title}): {artifact.get('path')}")
     if found.next:

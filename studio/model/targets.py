@@ -294,14 +294,17 @@ def fully_trained_modules(
 
     A head that shares its weights with the embedding is not in the files, but can be trained.
     """
-    tied = is_tied(read_json(folder, "config.json"))
+    config = read_json(folder, "config.json")
+    tied = is_tied(config)
+    family = FAMILIES.get(str(config.get("model_type")))
+    heads = (family.head,) if family is not None else HEADS
     shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     sizes = {n: _size(shape) for n, shape in shapes}
     embedding = next((n for n in sizes if n.endswith(_EMBEDDINGS)), None)
     for name in names:
         inside = [n for n in sizes if matches(n.rpartition(".")[0], name)]
         ends = any(n == embedding or n.rpartition(".")[0] in HEADS for n in inside)
-        if not inside and tied and name in HEADS and embedding is not None:
+        if not inside and tied and name in heads and embedding is not None:
             inside, ends = [embedding], True
         total = sum(sizes[n] for n in inside)
         yield name, FullyTrainedModule(name, total, tied and ends) if inside else None

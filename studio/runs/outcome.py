@@ -7,6 +7,7 @@ same. It reads a ``RunState`` only.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -186,32 +187,33 @@ def sorted_artifacts(
 ) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
     """The artifacts made for use, models first, and those that were only prepared for the training."""
 
-    def rank(artifact: Mapping[str, Any]) -> int:
+    def rank(artifact: Mapping[str, Any]) -> tuple[int, bool]:
         kind = str(artifact.get("kind"))
-        return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
+        place = _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
+        return place, bool(artifact.get("exported"))
 
     made = [a for a in artifacts if a.get("kind") not in PREPARED]
     return tuple(sorted(made, key=rank)), tuple(a for a in artifacts if a.get("kind") in PREPARED)
 
 
-def kind_words(kind: str) -> str:
-    """The name of an artifact kind: ``merged_model`` becomes “Merged model”."""
-    return KINDS.get(kind, kind.replace("_", " ").capitalize())
+def artifact_words(artifact: Mapping[str, Any]) -> str:
+    """What an artifact is called: ``merged_model`` becomes “Merged model”; an exported model is told from the one
+    that it was made of."""
+    kind = str(artifact.get("kind") or "file")
+    words = KINDS.get(kind, kind.replace("_", " ").capitalize())
+    kept = words.startswith("GGUF")
+    return f"Exported {words if kept else words.lower()}" if artifact.get("exported") else words
 
 
 def made_words(made: tuple[Mapping[str, Any], ...]) -> str:
     """``Made: merged model, 2 adapters.``"""
-    counts: dict[str, int] = {}
-    for artifact in made:
-        kind = str(artifact.get("kind"))
-        counts[kind] = counts.get(kind, 0) + 1
-    words = [_counted_kind(kind, count) for kind, count in counts.items()]
+    counts = Counter(artifact_words(artifact) for artifact in made)
+    words = [_counted(title, count) for title, count in counts.items()]
     return f"Made: {', '.join(words)}." if words else ""
 
 
-def _counted_kind(kind: str, count: int) -> str:
-    title = kind_words(kind)
-    title = title if title.startswith("GGUF") else title.lower()
+def _counted(title: str, count: int) -> str:
+    title = title if title.startswith("GGUF") else title[:1].lower() + title[1:]
     return title if count == 1 else f"{count} {title}s"
 
 

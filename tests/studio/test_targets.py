@@ -15,7 +15,7 @@ from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.model.layer_names import matches
 from studio.model.layers import LinearModule, read_linear_modules
-from studio.model.models import check_targets
+from studio.model.models import check_targets, fully_trained_choices
 from studio.model.targets import choose
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
@@ -463,6 +463,14 @@ def test_targets_at_the_ends_of_a_model_are_named_as_such(target: str) -> None:
     assert f" called “{target}”." in error[1]
     assert ("output head" in error[1]) == ("head" in target or "out" in target)
     assert "embed_tokens and lm_head" in error[2]
+
+
+def test_a_tied_model_has_one_head(tmp_path: Path) -> None:
+    """It is not in the files; its name is that of the architecture."""
+    make_tiny_model(tmp_path)
+    choices = fully_trained_choices(str(tmp_path), tmp_path)
+    assert [c.name for c in choices] == ["embed_tokens", "lm_head"]
+    assert all(c.tied for c in choices)
 
 
 def test_a_model_that_changed_is_read_anew(tmp_path: Path) -> None:

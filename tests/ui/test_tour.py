@@ -16,8 +16,8 @@ from studio.graph.project import load_project, save_project
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close
 from ui import app as program
-from ui.dialogs.choice_dialog import ChoiceDialog
 from ui.style import theme
+from ui.style.choice_dialog import ChoiceDialog
 from ui.window import project_controller, tour
 from ui.window.session import Session
 from workers.run_thread import detach_all

@@ -165,7 +165,7 @@ def _note(painter: QPainter, item: NodeItem, c: theme.Colors, room: float) -> fl
     title = text.width(item.content.title, text.TITLE, True)
     pixels = text.size(text.SMALL, item.grown)
     shorter = item.note.partition(" · ")[0]
-    for line in (item.note, shorter, shorter.partition(" of ")[0]):
+    for line in (item.note, shorter, _without_total(shorter)):
         taken = text.width(line, pixels) + 8
         if line and title + taken <= room:
             place = QRectF(_PAD + 26 + room - taken, 0, taken, layout.HEADER)
@@ -173,6 +173,12 @@ def _note(painter: QPainter, item: NodeItem, c: theme.Colors, room: float) -> fl
             text.draw(painter, item, line, place, color, pixels, item.note_warns, text.RIGHT)
             return taken
     return 0.0
+
+
+def _without_total(note: str) -> str:
+    """``~1.7 GiB`` from ``~1.7 of 15 GiB``."""
+    used, of, total = note.partition(" of ")
+    return f"{used} {total.rpartition(' ')[2]}" if of else ""
 
 
 def _summary(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:

@@ -18,6 +18,7 @@ from ui.data.token_words import left_words
 from ui.style import icons
 from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
+READING = "Reading the data again…"
 STALE = "The data or settings have changed since this report was created."
 BEFORE = (
     "A report analyzes all rows: lengths, duplicates, leaks, empty answers, roles, encoding errors."
@@ -100,6 +101,8 @@ class ReportPage(QWidget):
             self._say("Cancel", "x", f"{done} · {left}" if left else done)
         elif controller.report is None:
             self._say("Create Report", "search", BEFORE)
+        elif controller.state == "opening":  # whether they have changed is not known yet
+            self._say("Update", "refresh-cw", READING)
         elif controller.stale:
             self._say("Update", "refresh-cw", f"⚠ {STALE}")
         elif not controller.report.complete:

@@ -16,6 +16,7 @@ from ui.data.token_words import count_words, flag_words, headline, part_words, t
 from ui.style import theme
 from ui.style.widgets import MutedLabel, TextLabel
 
+LEAST_LINES = 7  # of tokens, which are higher than lines of plain text
 POINT = "Hover over a token to see its details. Click to pin it; use the arrow keys to move."
 NO_TOKENS = "This row has no tokens."
 
@@ -40,6 +41,7 @@ class RowView(QWidget):
         self.flags.setObjectName("row-flags")
         self.legend = Legend(self)
         self.flow = TokenFlow(self)
+        self.flow.setMinimumHeight(LEAST_LINES * self.fontMetrics().lineSpacing())
         self.flow.pointed.connect(self._read_out)
         self.read_out = MutedLabel("", self)
         self.read_out.setObjectName("token-read-out")

@@ -27,7 +27,7 @@ from studio.graph.edits import reset_setting, set_setting
 from studio.preview.protocol import Reply
 from ui.data.controller import DataController, problem_of
 from ui.style.guide_link import explain
-from ui.style.widgets import MutedLabel, TextLabel, row_size
+from ui.style.widgets import MutedLabel, TextLabel, resize_on_screen, row_size
 
 SETTING, OWN = "chat_template", "model"
 SAME = "Its output is identical to that of the model’s own template."
@@ -90,7 +90,7 @@ class TemplateDialog(QDialog):
         column.addWidget(self.buttons)
         side = self.fontMetrics().height()
         self.list.setFixedWidth(side * 13)
-        self.resize(side * 46, side * 28)
+        resize_on_screen(self, side * 46, side * 28)
 
     def _ask(self) -> None:
         """Request the samples once the data and the tokenizer are loaded, or show why they are

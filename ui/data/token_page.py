@@ -23,6 +23,7 @@ from ui.data.row_view import RowView
 from ui.data.rows_model import NUMBER, SIDE, TRAINED, RowsModel, entries_in
 from ui.data.state_page import PageStack, StatePage, fill
 from ui.data.token_bar import TokenBar
+from ui.style.widgets import scrolling
 
 WIDE_PX = 720
 LOADING = "Loading…"
@@ -82,7 +83,9 @@ class TokenPage(QWidget):
     def _lay_out(self) -> None:
         self.splitter = QSplitter(Qt.Orientation.Vertical, self)
         self.splitter.addWidget(self.table)
-        self.splitter.addWidget(self.row_view)
+        self.splitter.addWidget(
+            scrolling(self.row_view, self)
+        )  # a low window has no room for all of it
         self.splitter.setStretchFactor(0, 2)
         self.splitter.setStretchFactor(1, 5)
         self.splitter.setChildrenCollapsible(False)

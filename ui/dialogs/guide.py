@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 from studio.graph.guide import FOLDER as FOLDER_NAME
 from studio.graph.guide import INDEX
 from ui.style import theme
-from ui.style.widgets import IconButton, tab_order
+from ui.style.widgets import IconButton, resize_on_screen, tab_order
 
 FOLDER = Path(__file__).resolve().parents[2] / FOLDER_NAME
 _FILE = Qt.ItemDataRole.UserRole
@@ -148,7 +148,7 @@ class GuideWindow(QDialog):
     def __init__(self, page: str = INDEX, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Guide")
-        self.resize(*_SIZE)
+        resize_on_screen(self, *_SIZE)
         self._search = QLineEdit(self)
         self._search.setObjectName("search")
         self._search.setPlaceholderText("Search the guide")

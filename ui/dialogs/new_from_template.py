@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
 from studio.graph import guide
 from studio.graph.registry import Registry
 from ui.canvas.template_cards import CardGrid
+from ui.style import widgets
 from ui.style.guide_link import explain
 from ui.style.widgets import MutedLabel, scrolling
 
@@ -47,7 +48,7 @@ class NewFromTemplate(QDialog):
 
     def _fit(self) -> None:
         """Wide enough for four cards, and as high as they need, within the screen."""
-        room = self.screen().availableGeometry().size() * 0.9
+        room = widgets.room_on_screen(self)
         width = min(self.fontMetrics().horizontalAdvance("0") * 4 * 30, room.width())
         bar = self._scroll.verticalScrollBar().sizeHint().width()
         inside = width - 36 - bar

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.style.widgets import MutedLabel, TextLabel, plain_tip
+from ui.style.widgets import MutedLabel, TextLabel, plain_tip, resize_on_screen
 
 _WIDTH, _HEIGHT = 720, 380
 
@@ -64,7 +64,7 @@ class RowsDialog(QDialog):
         column.addWidget(self.list, 1)
         column.addWidget(MutedLabel(_kept(record), self))
         column.addLayout(buttons)
-        self.resize(_WIDTH, _HEIGHT)
+        resize_on_screen(self, _WIDTH, _HEIGHT)
 
     def _copy(self) -> None:
         lines = (f"{r.get('file')}:{r.get('line')}\t{_line(r)}" for r in self._rows)

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from ui.style import keys
-from ui.style.widgets import child_items, row_size, top_items
+from ui.style.widgets import child_items, resize_on_screen, row_size, top_items
 
 Row = tuple[str, str]
 _AROUND_PX = 140  # margins, indentation, padding and the scroll bar
@@ -137,7 +137,7 @@ class ShortcutSheet(QDialog):
         rows = [row for top in top_items(self._tree) for row in child_items(top)]
         metrics = self.fontMetrics()
         wide = (max(metrics.horizontalAdvance(row.text(n)) for row in rows) for n in range(2))
-        self.resize(sum(wide) + _AROUND_PX, metrics.height() * 34)
+        resize_on_screen(self, sum(wide) + _AROUND_PX, metrics.height() * 34)
         self._search.setFocus()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

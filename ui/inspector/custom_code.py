@@ -26,7 +26,7 @@ from PySide6.QtWidgets import (
 from studio.model import trust
 from studio.model.models import local_folder
 from studio.model.trust import OwnCode
-from ui.style.widgets import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel, resize_on_screen
 
 _WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
 
@@ -113,8 +113,9 @@ class TrustDialog(QDialog):
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.files.currentTextChanged.connect(self._show)
         count = len(code.files)
-        what = "this file" if count == 1 else f"these {count} files"
-        self.tick = QCheckBox(f"I have reviewed {what} and trust them to run on my computer", self)
+        what, them = ("this file", "it") if count == 1 else (f"these {count} files", "them")
+        words = f"I have reviewed {what} and trust {them} to run on my computer"
+        self.tick = QCheckBox(words, self)
         self.tick.setObjectName("looked")
         self._buttons = QDialogButtonBox(self)
         self.trust_button = self._buttons.addButton(
@@ -145,9 +146,7 @@ class TrustDialog(QDialog):
         column.addLayout(middle, 1)
         column.addWidget(self.tick)
         column.addWidget(self._buttons)
-        room = self.screen().availableGeometry()
-        width = min(digit * _WIDTH_IN_DIGITS, room.width() - 40)
-        self.resize(width, min(measure.height() * _HEIGHT_IN_LINES, room.height() - 60))
+        resize_on_screen(self, digit * _WIDTH_IN_DIGITS, measure.height() * _HEIGHT_IN_LINES)
         self.text.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def _show(self, name: str) -> None:

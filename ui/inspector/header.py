@@ -34,12 +34,17 @@ class TitleEdit(QLineEdit):
             return False
         if event.type() == QEvent.Type.FocusOut:
             self.left.emit()
-        return super().event(event)
+        handled = super().event(event)
+        if event.type() == QEvent.Type.FocusIn and not self.hasSelectedText():
+            self.end(False)  # where typing goes on
+        return handled
 
     def show_text(self, text: str) -> None:
         """Show a text that may have been trimmed; the caret stays while it means the same."""
         if self.text().strip() != text:
             self.setText(text)
+            if not self.hasFocus():
+                self.setCursorPosition(0)  # a long title is shown from its beginning
 
 
 class NodeHeader(QWidget):

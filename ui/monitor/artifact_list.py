@@ -6,6 +6,7 @@ Sizes are read once per artifact. It opens and copies; it never changes or delet
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.runs.outcome import kind_words, sorted_artifacts
+from studio.runs.outcome import artifact_words, sorted_artifacts
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
@@ -43,14 +44,30 @@ PATH_ROLE = Qt.ItemDataRole.UserRole
 KIND_ROLE = Qt.ItemDataRole.UserRole + 1
 
 
+@dataclass(frozen=True)
+class _Artifact:
+    """What is shown of an artifact."""
+
+    kind: str
+    words: str
+    path: str
+    cached: bool
+
+
+def _read(artifact: Mapping[str, Any]) -> _Artifact:
+    kind, path = str(artifact.get("kind") or "file"), str(artifact.get("path") or "")
+    return _Artifact(kind, artifact_words(artifact), path, bool(artifact.get("cached")))
+
+
 class ArtifactList(QWidget):
     """A list of artifacts, and actions for the selected one."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._shown: list[tuple[str, str, bool]] = []
+        self._shown: list[_Artifact] = []
         self._sizes: dict[str, int | None] = {}
         self._prepared: QTreeWidgetItem | None = None
+        self._picked = False  # by the user; else the first row is the current one
         self.tree = self._tree()
         self.show_button = QPushButton("Show in Folder", self)
         icons.put(self.show_button, "folder-open")
@@ -86,44 +103,41 @@ class ArtifactList(QWidget):
         tree.customContextMenuRequested.connect(self._menu)
         tree.itemDoubleClicked.connect(self.show_in_folder)
         tree.itemSelectionChanged.connect(self._enable)
+        tree.itemSelectionChanged.connect(self._pick)
         return tree
 
     def show_artifacts(self, artifacts: Iterable[Mapping[str, Any]]) -> None:
         """Show these artifacts: what was made, the most useful first, and what was only prepared for it,
         folded."""
         made, prepared = sorted_artifacts([dict(a) for a in artifacts])
-        groups = [
-            [
-                (str(a.get("kind") or "file"), str(a.get("path") or ""), bool(a.get("cached")))
-                for a in group
-            ]
-            for group in (made, prepared)
-        ]
+        groups = [[_read(a) for a in group] for group in (made, prepared)]
         wanted = [*groups[0], *groups[1]]
         if wanted == self._shown:
             return
+        picked = self._picked
         chosen, open_before = (
             self.chosen(),
             self._prepared is not None and self._prepared.isExpanded(),
         )
         self.tree.clear()
-        self.tree.addTopLevelItems([self._item(*one) for one in groups[0]])
+        self.tree.addTopLevelItems([self._item(one) for one in groups[0]])
         self._prepared = self._fold(groups[1]) if groups[1] else None
         if self._prepared is not None:
             self._prepared.setExpanded(open_before or not groups[0])
         self._shown = wanted
         self._color()
         rows = self._rows()
-        again = [row for row in rows if path_of(row) == chosen]
+        again = [row for row in rows if path_of(row) == chosen and picked]
         if rows:
             self.tree.setCurrentItem((again or rows)[0])
+        self._picked = picked
 
-    def _fold(self, prepared: list[tuple[str, str, bool]]) -> QTreeWidgetItem:
+    def _fold(self, prepared: list[_Artifact]) -> QTreeWidgetItem:
         """The row under which the prepared artifacts are folded."""
         fold = QTreeWidgetItem([f"Prepared data and models ({len(prepared)})"])
         fold.setFlags(Qt.ItemFlag.ItemIsEnabled)
         self.tree.addTopLevelItem(fold)
-        fold.addChildren([self._item(*one) for one in prepared])
+        fold.addChildren([self._item(one) for one in prepared])
         return fold
 
     def _rows(self) -> list[QTreeWidgetItem]:
@@ -132,15 +146,16 @@ class ArtifactList(QWidget):
         inner = child_items(self._prepared) if self._prepared is not None else []
         return [*(row for row in tops if row is not self._prepared), *inner]
 
-    def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
+    def _item(self, artifact: _Artifact) -> QTreeWidgetItem:
+        path, cached = artifact.path, artifact.cached
         mark = " (reused)" if cached else ""
         if path not in self._sizes:
             self._sizes[path] = size_of(Path(path))
         found = self._sizes[path]
         shown_size = words.size(found) if found is not None else "missing"
-        item = QTreeWidgetItem([kind_words(kind) + mark, shown_size, path])
+        item = QTreeWidgetItem([artifact.words + mark, shown_size, path])
         item.setData(0, PATH_ROLE, path)
-        item.setData(0, KIND_ROLE, kind)
+        item.setData(0, KIND_ROLE, artifact.kind)
         item.setToolTip(2, plain_tip(path))
         if cached:
             item.setToolTip(
@@ -164,7 +179,7 @@ class ArtifactList(QWidget):
 
     def paths(self) -> list[str]:
         """Every path that is shown."""
-        return [path for _, path, _ in self._shown]
+        return [artifact.path for artifact in self._shown]
 
     def show_in_folder(self) -> None:
         """Open the file manager where the chosen artifact is."""
@@ -177,6 +192,9 @@ class ArtifactList(QWidget):
         path = self.chosen()
         if path is not None:
             QApplication.clipboard().setText(str(path))
+
+    def _pick(self) -> None:
+        self._picked = True
 
     def _enable(self) -> None:
         for button in (self.show_button, self.copy_button):

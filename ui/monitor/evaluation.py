@@ -75,8 +75,15 @@ class MeasureBars(QWidget):
         return QSize(320, round(2 * MARGIN_PX + len(self._measures) * self._measure_height()))
 
     def minimumSizeHint(self) -> QSize:
-        """Bars may be short; numbers must be readable."""
-        return QSize(LABEL_WIDTH_PX + NUMBER_WIDTH_PX + 80, self.sizeHint().height())
+        """Bars may be short; names and numbers must be readable."""
+        metrics = QFontMetricsF(self._big())
+        heads = (
+            f"{title(name)}  {_change(before, after)}"
+            for name, (before, after) in self._measures.items()
+        )
+        widest = max((metrics.horizontalAdvance(head) for head in heads), default=0.0)
+        bars = LABEL_WIDTH_PX + NUMBER_WIDTH_PX + 80
+        return QSize(max(round(widest) + 2 * MARGIN_PX, bars), self.sizeHint().height())
 
     def _measure_height(self) -> float:
         line = QFontMetricsF(self._big()).height()
@@ -115,8 +122,7 @@ class MeasureBars(QWidget):
         painter.drawText(area, Qt.AlignmentFlag.AlignLeft, title(name))
         if before is not None and after is not None:
             painter.setPen(look.success if after > before else look.text_muted)
-            change = f"{_words(before)} → {_words(after)}"
-            painter.drawText(area, Qt.AlignmentFlag.AlignRight, change)
+            painter.drawText(area, Qt.AlignmentFlag.AlignRight, _change(before, after))
 
     def _paint_bar(
         self, painter: QPainter, top: float, label: str, value: float | None, color: Any
@@ -149,6 +155,11 @@ def _share(value: Any) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _change(before: float | None, after: float | None) -> str:
+    known = before is not None and after is not None
+    return f"{_words(before)} → {_words(after)}" if known else ""
 
 
 def _words(value: float | None) -> str:

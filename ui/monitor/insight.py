@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
+    QBoxLayout,
     QComboBox,
     QHBoxLayout,
     QLabel,
@@ -25,14 +27,23 @@ from studio.runs.insight import ENERGY, Insight, ModuleUse, advice, parts
 from studio.runs.state import RunState
 from ui.monitor.heat_map import Cell, HeatMap
 from ui.style.guide_link import GuideLink
-from ui.style.widgets import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
 EMPTY_TEXT = (
     "This tab shows the change of each layer while an adapter is trained:\n"
     "its size and the number of singular directions that it uses."
 )
 SIZE, DIRECTIONS = "size", "directions"
+MEASURES = (
+    ("Relative size of the change", "The norm of the change, in % of the weight's norm", SIZE),
+    (
+        "Singular directions used",
+        f"How many singular directions account for {100 * ENERGY:.0f} % of the change",
+        DIRECTIONS,
+    ),
+)
 _ADVICE_PX = 300
+LEAST_LETTERS = 12
 
 
 class InsightPanel(QWidget):
@@ -48,11 +59,17 @@ class InsightPanel(QWidget):
         self.measure = QComboBox(self)
         self.measure.setObjectName("insight-measure")
         self.measure.setAccessibleName("Color by")
-        self.measure.addItem("Relative size of the change (% of the weight's norm)", SIZE)
-        self.measure.addItem(
-            f"Singular directions used ({100 * ENERGY:.0f} % of the change)", DIRECTIONS
-        )
+        for words, tip, measure in MEASURES:
+            self.measure.addItem(words, measure)
+            self.measure.setItemData(self.measure.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self.measure.currentIndexChanged.connect(self._draw)
+        whole = self.measure.sizeHint().width()
+        self.measure.setMaximumWidth(whole)  # it may become narrower
+        self.measure.view().setMinimumWidth(whole)
+        self.measure.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.measure.setMinimumContentsLength(LEAST_LETTERS)
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
         self.slider.setObjectName("insight-step")
         self.slider.setAccessibleName("Training step")
@@ -111,26 +128,33 @@ class InsightPanel(QWidget):
         top = QHBoxLayout()
         top.setSpacing(10)
         for widget in (self.measure, QLabel("Step", self), self.slider, self.step):
-            top.addWidget(widget, 1 if widget is self.slider else 0)
+            top.addWidget(widget, {self.measure: 3, self.slider: 1}.get(widget, 0))
         left = QVBoxLayout()
         left.setContentsMargins(10, 8, 6, 6)
         left.setSpacing(2)
         left.addLayout(top)
         left.addWidget(self.map, 1)
         left.addWidget(self.read_out)
-        side = QWidget(self)
-        side.setMaximumWidth(_ADVICE_PX)
-        right = QVBoxLayout(side)
+        self._side = QWidget(self)
+        right = QVBoxLayout(self._side)
         right.setContentsMargins(8, 10, 12, 8)
         right.addWidget(self.advice)
-        right.addWidget(GuideLink(guide.PARTS["insight"], side))
+        right.addWidget(GuideLink(guide.PARTS["insight"], self._side))
         right.addStretch(1)
         page = QWidget(self)
-        row = QHBoxLayout(page)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addLayout(left, 3)
-        row.addWidget(side, 1)
-        return page
+        self._parts = QBoxLayout(QBoxLayout.Direction.LeftToRight, page)
+        self._parts.setContentsMargins(0, 0, 0, 0)
+        self._parts.addLayout(left, 3)
+        self._parts.addWidget(self._side, 1)
+        return scrolling(page, self)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: the advice is beside the map, or below it where the panel is narrow."""
+        super().resizeEvent(event)
+        narrow = self.width() < 2 * _ADVICE_PX
+        way = QBoxLayout.Direction
+        self._parts.setDirection(way.TopToBottom if narrow else way.LeftToRight)
+        self._side.setMaximumWidth(self.width() if narrow else _ADVICE_PX)
 
     def _draw(self) -> None:
         insight = self.shown()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from studio.events import Event
-from studio.runs.outcome import kind_words
+from studio.runs.outcome import artifact_words
 from studio.runs.story import METRIC_EVERY_S
 from studio.shown_text import line
 from studio.system.number_text import percent
@@ -169,7 +169,7 @@ class LogWriter:
             yield _info(event, f"{self._title(event)}: {name.replace('_', ' ')} {extra}.")
 
     def _artifact(self, event: Event) -> Iterable[LogLine]:
-        kind = kind_words(str(event.get("kind") or "file"))
+        kind = artifact_words(event.data)
         how = "reused from an earlier run" if event.get("cached") else "saved"
         yield _info(event, f"{kind} {how}: {event.get('path')}")
 

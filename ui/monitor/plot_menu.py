@@ -16,13 +16,14 @@ import numpy as np
 from PySide6.QtCore import QPoint, QRectF, QSize
 from PySide6.QtGui import QPainter
 from PySide6.QtSvg import QSvgGenerator
-from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QMessageBox, QWidget
+from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QWidget
 
 from studio.graph import guide
 from studio.system.disk import disk_error
 from ui.monitor.curves import Floats
 from ui.monitor.plot import LivePlot
 from ui.style import icons
+from ui.style.choice_dialog import tell
 from ui.style.guide_link import MORE, open_guide
 
 
@@ -81,7 +82,7 @@ def save(plot: LivePlot, kind: str, widget: QWidget) -> None:
         writers[kind](Path(chosen))
     except OSError as error:
         known = disk_error(Path(chosen).name, Path(chosen).parent, error)
-        QMessageBox.warning(plot, "The file was not saved", f"{known.sentence} {known.hint}")
+        tell("The file was not saved", known.sentence, known.hint, plot.window())
 
 
 def write_csv(plot: LivePlot, path: Path) -> None:

@@ -6,13 +6,16 @@ It reads a ``RunState``; ``refresh`` shows new data. It never runs or deletes an
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.evaluation import ExampleTable, MeasureBars
-from ui.style.widgets import TextLabel
+from ui.style.widgets import TextLabel, scrolling
+
+NARROW_PX, LEAST_PX = 720, 340
 
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
@@ -40,10 +43,11 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.bars)
         inside.addWidget(self.examples, 1)
         self.outcome = TextLabel("", self)
-        self.outcome.setContentsMargins(8, 6, 8, 4)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
+        self.artifacts.setMinimumWidth(LEAST_PX)
+        self.examples.setMinimumHeight(LEAST_PX // 3)
         self._split.addWidget(self.artifacts)
         self._split.addWidget(self._comparison)
         self._split.setSizes([440, 560])
@@ -57,12 +61,23 @@ class ResultsPanel(QWidget):
         column = QVBoxLayout(filled)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.outcome)
+        around = QVBoxLayout()
+        around.setContentsMargins(8, 6, 8, 4)
+        around.addWidget(self.outcome)
+        column.addLayout(around)
         column.addWidget(self._split, 1)
-        self._stack.addWidget(filled)
+        self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: artifacts and comparison lie beside each other, or above each other in a narrow panel."""
+        super().resizeEvent(event)
+        narrow = self.width() < NARROW_PX
+        way = Qt.Orientation.Vertical if narrow else Qt.Orientation.Horizontal
+        if self._split.orientation() != way:
+            self._split.setOrientation(way)
 
     def show_state(self, state: RunState | None) -> None:
         """Show this run; ``None`` shows the empty text."""

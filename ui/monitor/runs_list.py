@@ -29,7 +29,6 @@ from PySide6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QMenu,
-    QMessageBox,
     QStackedWidget,
     QStyle,
     QStyledItemDelegate,
@@ -45,6 +44,7 @@ from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
+from ui.style.choice_dialog import Choice, ChoiceDialog, tell
 from ui.style.widgets import plain_tip
 
 SUMMARY_ROLE = Qt.ItemDataRole.UserRole + 1
@@ -321,22 +321,21 @@ class RunsPanel(QWidget):
 
     def delete(self, run: RunFolder) -> None:
         """Delete a run's folder after asking."""
-        box = QMessageBox(QMessageBox.Icon.Question, "Delete Run", "Delete this run?", parent=self)
-        box.setInformativeText(
+        detail = (
             f"This deletes the run {run.id} with its curves, checkpoints and results. Results "
             "exported to other folders are kept."
         )
-        wanted = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
-        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
-        box.exec()
-        box.deleteLater()
-        if box.clickedButton() is not wanted:
+        choices = (Choice("delete", "Delete"), Choice("cancel", "Cancel", default=True))
+        question = ChoiceDialog(
+            "Delete Run", "Delete this run?", detail, choices, "trash-2", self.window()
+        )
+        if question.ask() != "delete":
             return
         try:
             delete_run(run)
         except OSError as error:
-            reason = f"{run.path}: {error.strerror}. {what_to_do(error)}".strip()
-            QMessageBox.warning(self, "The run was not deleted", reason)
+            title, reason = "The run was not deleted", f"{run.path}: {error.strerror}."
+            tell(title, reason, what_to_do(error), self.window())
         self.deleted.emit(run)
         self.refresh()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -25,8 +26,9 @@ from studio.runs.state import RunState
 from ui.monitor.sample_reader import SampleReader
 from ui.monitor.sample_table import SampleTable
 from ui.style import icons
-from ui.style.widgets import MutedLabel, tab_order
+from ui.style.widgets import ElidedLabel, tab_order
 
+EDGES_PX = 30  # of a line edit around its text
 SETTLE_MS = 50  # until the splitter has given the reader its space
 EMPTY_TEXT = (
     "The model's answers during training appear here: before the first step, at every evaluation "
@@ -60,6 +62,8 @@ class SamplesPanel(QWidget):
         self.question = QLineEdit(self)
         self.question.setObjectName("sample-question")
         self.question.setPlaceholderText("Ask another prompt")
+        words = self.question.fontMetrics().horizontalAdvance(self.question.placeholderText())
+        self.question.setMinimumWidth(words + EDGES_PX)
         self.question.setAccessibleName(
             "A custom prompt; leave empty to use the prompts of the project"
         )
@@ -69,7 +73,8 @@ class SamplesPanel(QWidget):
         self.now.setObjectName("sample-now")
         icons.put(self.now, "message-square")
         self.now.clicked.connect(self._ask)
-        self.status = MutedLabel("", self)
+        self.status = ElidedLabel(self)
+        self.status.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         self._stack = QStackedWidget(self)
         self._stack.addWidget(self._empty())
         self._stack.addWidget(self._grid())

@@ -38,11 +38,23 @@ from ui.style import icons, theme
 
 NUMBER_LEFT_PX = 6
 """Space before the text of a ``QSpinBox``, which takes no padding from the style sheet."""
+FRAME = QSize(40, 60)
+"""What the title bar and the borders of a window take at most, with a little space around them."""
 
 
 def icon_side(widget: QWidget, share: float = 0.9) -> int:
     """The side (pixels) of an icon beside this widget's text; it grows with the font."""
     return max(14, round(widget.fontMetrics().height() * share))
+
+
+def resize_on_screen(dialog: QWidget, width: int, height: int) -> None:
+    """Resize a dialog, but to no more than the screen holds: its buttons are at its lower edge."""
+    dialog.resize(QSize(width, height).boundedTo(room_on_screen(dialog)))
+
+
+def room_on_screen(dialog: QWidget) -> QSize:
+    """The size of the largest dialog on its screen."""
+    return dialog.screen().availableGeometry().size() - FRAME
 
 
 def fit(dialog: QWidget, layout: QLayout, digits: int) -> None:
@@ -52,7 +64,7 @@ def fit(dialog: QWidget, layout: QLayout, digits: int) -> None:
     width = max(wanted, layout.totalMinimumSize().width())
     dialog.setMinimumWidth(width)
     if layout.hasHeightForWidth():
-        dialog.resize(width, layout.totalHeightForWidth(width))
+        resize_on_screen(dialog, width, layout.totalHeightForWidth(width))
 
 
 def row_size(widget: QWidget) -> QSize:

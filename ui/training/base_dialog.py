@@ -44,7 +44,15 @@ from studio.system.paths import config_dir
 from ui.inspector.editors.model import recent, remember
 from ui.style import icons, theme
 from ui.style.guide_link import explain
-from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side, scrolling, tab_order
+from ui.style.widgets import (
+    MutedLabel,
+    TextLabel,
+    clear,
+    icon_side,
+    resize_on_screen,
+    scrolling,
+    tab_order,
+)
 from workers.task import Task, run_task
 
 _WIDTH, _HEIGHT, _SIDE = 720, 600, 18
@@ -252,7 +260,7 @@ class BaseModelDialog(QDialog):
         column.addWidget(self._scroll, 1)
         column.addLayout(below)
         digit = self.fontMetrics().horizontalAdvance("0")
-        self.resize(max(_WIDTH, 84 * digit), max(_HEIGHT, 60 * digit))
+        resize_on_screen(self, max(_WIDTH, 84 * digit), max(_HEIGHT, 60 * digit))
         self.search.setFocus()
         self.read()
 

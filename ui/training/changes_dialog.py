@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.style.widgets import MutedLabel, TextLabel, scrolling, tab_order
+from ui.style.widgets import MutedLabel, TextLabel, resize_on_screen, scrolling, tab_order
 
 _WIDTH, _HEIGHT, _SIDE = 640, 560, 18
 _AROUND = 132
@@ -137,9 +137,8 @@ class ChangesDialog(QDialog):
         for row in self.rows:
             row.tick.toggled.connect(self._tell)
         self._tell()
-        self.resize(
-            _WIDTH, min(_HEIGHT, _AROUND + self._rows.heightForWidth(_WIDTH - 2 * _SIDE - 8))
-        )
+        needed = _AROUND + self._rows.heightForWidth(_WIDTH - 2 * _SIDE - 8)
+        resize_on_screen(self, _WIDTH, min(_HEIGHT, needed))
 
     def ticked(self) -> tuple[ProposedChange, ...]:
         """The selected changes, in order."""

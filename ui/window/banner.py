@@ -10,14 +10,24 @@ from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QEvent, QObject, Signal
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from studio import shown_text
 from ui.style import icons, theme
 from ui.style.guide_link import GuideButton, explain
-from ui.style.widgets import TextLabel
+from ui.style.widgets import TextLabel, plain_tip
 
 Offer = tuple[str, Callable[[], object]]
+MOST_SHARE, LEAST_LINES = 0.6, 4
+LEAST_DIGITS = 32  # of the sentence and its icons beside the buttons
 _ROLES = {
     "circle-alert": "danger",
     "circle-x": "danger",
@@ -43,11 +53,17 @@ class Banner(QFrame):
         self._waiting: tuple[str, str, str, Sequence[Offer], str] | None = None
         self._icon = QLabel(self)
         self._icon_name = "info"
+        self._sentence = ""
         self._text = TextLabel("", self)
         self._text.setMinimumWidth(60)
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(12, 5, 6, 5)
-        self._row.setSpacing(8)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(12, 5, 6, 5)
+        self._column.setSpacing(4)
+        self._row, self._below = QHBoxLayout(), QHBoxLayout()
+        self._below.addStretch(1)
+        for row in (self._row, self._below):
+            row.setSpacing(8)
+            self._column.addLayout(row)
         self._row.addWidget(self._icon)
         self._row.addWidget(self._text, 1)
         self._buttons: list[QPushButton] = []
@@ -85,8 +101,7 @@ class Banner(QFrame):
         self._clear()
         self.key, self._must_answer = key, must_answer
         self._icon_name = icon
-        sentence = shown_text.sentence(sentence)
-        self._text.setText(sentence)
+        sentence = self._sentence = shown_text.sentence(sentence)
         self.setAccessibleName(sentence)
         for title, act in offers:
             self._add(title, act)
@@ -105,15 +120,44 @@ class Banner(QFrame):
         return super().eventFilter(watched, event)
 
     def _fit(self) -> None:
-        """As wide as the parent, and as high as the sentence needs at this width."""
-        width = (self.parentWidget() or self).width()
-        self.setFixedHeight(self._row.totalHeightForWidth(width))
+        """As wide as the parent, and as high as the sentence needs at this width, within limits."""
+        parent = self.parentWidget() or self
+        width, room = parent.width(), self._room()
+        self._place_buttons(width)
+        self._text.setText(self._sentence)
+        self._text.setToolTip("")
+        words = self._sentence.split(" ")
+        while self._needed(width) > room and len(words) > 1:
+            words.pop()
+            self._text.setText(" ".join(words) + " …")
+            self._text.setToolTip(plain_tip(self._sentence))
+        self.setFixedHeight(self._needed(width))
         self.resize(width, self.height())
+
+    def _needed(self, width: int) -> int:
+        """The height of the present text and buttons."""
+        for layout in (self._row, self._below, self._column):
+            layout.invalidate()  # Qt does so for the outer one only, and later for those in it
+        return self._column.totalHeightForWidth(width)
+
+    def _place_buttons(self, width: int) -> None:
+        """The buttons lie beside the sentence, or below it where that would be too narrow."""
+        taken = sum(b.sizeHint().width() + self._row.spacing() for b in self._buttons)
+        beside = width - taken >= LEAST_DIGITS * self.fontMetrics().horizontalAdvance("0")
+        for place, button in enumerate(self._buttons):
+            self._row.removeWidget(button)
+            self._below.removeWidget(button)
+            row, first = (self._row, 2) if beside else (self._below, 1)
+            row.insertWidget(first + place, button)
+
+    def _room(self) -> int:
+        """The height that a long sentence may take: much of the canvas must stay visible."""
+        parent, line = self.parentWidget() or self, self.fontMetrics().lineSpacing()
+        return max(round(MOST_SHARE * parent.height()), LEAST_LINES * line)
 
     def _add(self, title: str, act: Callable[[], object]) -> None:
         button = QPushButton(title, self)
         button.clicked.connect(lambda: self._pressed(act))
-        self._row.insertWidget(self._row.indexOf(self._guide), button)
         self._buttons.append(button)
 
     def _pressed(self, act: Callable[[], object]) -> None:
@@ -141,14 +185,13 @@ class Banner(QFrame):
         self.hide()
         self.covers.emit(0)
         for button in self._buttons:
-            self._row.removeWidget(button)
             button.hide()
             button.deleteLater()
         self._buttons = []
 
     def text(self) -> str:
         """The shown sentence, or an empty text."""
-        return self._text.text() if not self.isHidden() else ""
+        return self._sentence if not self.isHidden() else ""
 
     def button(self, title: str) -> QPushButton:
         """The button with this title."""

@@ -9,8 +9,8 @@ from typing import Literal, cast
 
 from PySide6.QtWidgets import QWidget
 
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.runs.controller import RunController
+from ui.style.choice_dialog import Choice, ChoiceDialog
 from ui.window.main_window import MainWindow
 from ui.window.preferences import Preferences
 

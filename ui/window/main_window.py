@@ -36,6 +36,7 @@ from ui.monitor.runs_list import RunsPanel
 from ui.monitor.samples import SamplesPanel
 from ui.style import icons, theme
 from ui.style.guide_link import explain
+from ui.style.widgets import FRAME
 from ui.window.actions import fill_menus, make_actions, make_tool_bar
 from ui.window.banner import Banner
 from ui.window.status import StatusStrip
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from ui.monitor.panel import MonitorPanel
 
 FIRST_SIZE = QSize(1280, 800)
-FRAME = QSize(40, 60)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
 WIDE_SHARE = 0.55

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
-from PySide6.QtCore import QObject, Qt, QTimer, Signal
-from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from studio.errors import StudioError
 from studio.graph.document import Document
@@ -30,7 +30,7 @@ from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
 from studio.graph.templates import Template, from_template
 from studio.system.paths import assets_dir, current_dir, data_dir, file_name
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+from ui.style.choice_dialog import Choice, ChoiceDialog, tell
 from ui.window.preferences import Preferences
 from ui.window.window_store import WindowStore
 
@@ -273,13 +273,7 @@ class ProjectController(QObject):
             self.message.emit(f"Unsaved changes could not be backed up: {error.strerror or error}.")
 
     def _tell(self, error: StudioError) -> None:
-        box = QMessageBox(
-            QMessageBox.Icon.Warning, error.title, error.sentence, parent=self._window
-        )
-        box.setTextFormat(Qt.TextFormat.PlainText)
-        box.setInformativeText(error.hint)
-        box.exec()
-        box.deleteLater()
+        tell(error.title, error.sentence, error.hint, self._window)
 
 
 def starter_path() -> Path:

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QWidget
 
 from studio.graph import guide
 from studio.runs.compare import Comparison
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+from ui.style.choice_dialog import Choice, ChoiceDialog
 from ui.style.guide_link import explain
 
 Answer = Literal["new", "as_it_was", "cancel"]

@@ -135,7 +135,7 @@ class Session(QObject):
         window.templates.all_wanted.connect(self.show_templates)
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
-        window.canvas.node_activated.connect(self._node_activated)
+        window.canvas.node_activated.connect(self._node_opened)
         window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
         window.inspector.put_under_header(self._under_header)
@@ -296,6 +296,13 @@ class Session(QObject):
         self.window.canvas.select((node,))
         self.window.inspector.show_nodes((node,))
         self.window.docks["inspector"].show()
+
+    @Slot(object)
+    def _node_opened(self, node: str) -> None:
+        """A node was double-clicked: its settings, and for a base model the models to choose from."""
+        self._node_activated(node)
+        if self.document.graph.node(node).type == "base_model":
+            self.new_training.choose_base(node)
 
     # ------------------------------------------------------------ runs
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import psutil
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWidget
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import (
+    QLabel,
+    QProgressBar,
+    QStatusBar,
+    QStyle,
+    QStyleOption,
+    QToolButton,
+    QWidget,
+)
 
 from studio.errors import Problem, counted
 from studio.runs.progress import Progress
@@ -21,6 +30,7 @@ from ui.style.widgets import ElidedLabel, plain_tip
 
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
+TEXT_PX = 6
 GIB = 2**30
 IDLE_WORDS = {"idle": "Ready", "preparing": "Checking the project and its data…"}
 
@@ -53,9 +63,18 @@ class StatusStrip(QStatusBar):
         self.left = QLabel(self)
         self.device = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.memory = QLabel(self)
-        for part in (self.problems, self.run, self.progress, self.left, self.device, self.memory):
+        self._permanent = (
+            self.problems,
+            self.run,
+            self.progress,
+            self.left,
+            self.device,
+            self.memory,
+        )
+        for part in self._permanent:
             part.setContentsMargins(6, 0, 6, 0)
             self.addPermanentWidget(part)
+        self.messageChanged.connect(lambda text: self.setToolTip(plain_tip(text)))
         self.progress.hide()
         self.left.hide()
         self._run_device, self._own_device, self._own_tip = "", "", ""
@@ -127,6 +146,22 @@ class StatusStrip(QStatusBar):
         used = (now.total - now.available) / GIB
         self.memory.setText(f"RAM {used:.1f} / {now.total / GIB:.0f} GiB")
         self.memory.setToolTip("Used and total memory of this computer")
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Qt: a message is elided before the parts at the right, which Qt would paint it under."""
+        if not self.currentMessage():
+            super().paintEvent(event)
+            return
+        painter, option = QPainter(self), QStyleOption()
+        option.initFrom(self)
+        panel = QStyle.PrimitiveElement.PE_PanelStatusBar
+        self.style().drawPrimitive(panel, option, painter, self)
+        room = self.rect().adjusted(TEXT_PX, 0, 0, 0)
+        room.setRight(min(p.x() for p in self._permanent if p.isVisible()) - TEXT_PX)
+        elide = Qt.TextElideMode.ElideRight
+        shown = self.fontMetrics().elidedText(self.currentMessage(), elide, room.width())
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        painter.drawText(room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
 
     def showEvent(self, event: Any) -> None:
         """Qt: read the memory while visible."""

@@ -27,9 +27,9 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 from studio.graph.document import Document
 from ui.canvas.tips import announce
 from ui.data.tabs import ROWS
-from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.inspector.tabs import SETTINGS
 from ui.style import keys, theme
+from ui.style.choice_dialog import Choice, ChoiceDialog
 from ui.style.widgets import MutedLabel, TextLabel
 from ui.window.main_window import RESULTS, MainWindow
 from ui.window.project_controller import starter_path

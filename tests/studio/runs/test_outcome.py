@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from studio.events import Event
-from studio.runs.outcome import ended_words, outcome_of
+from studio.runs.outcome import artifact_words, ended_words, outcome_of
 from studio.runs.state import RunState
 from tests.studio.runs.test_progress import KNOWN, at, story
 
@@ -65,6 +65,22 @@ def test_done_says_what_was_learned_and_made_and_what_to_do_next() -> None:
         "Made: merged model, adapter. Next: compare the answers in Results, or add an Export node "
         "to share the model."
     )
+
+
+def test_an_exported_model_is_told_from_the_one_it_was_made_of() -> None:
+    exported = at(
+        70, "ArtifactSaved", "export", kind="merged_model", path="/r/export", exported=True
+    )
+    file = at(71, "ArtifactSaved", "export", kind="gguf", path="/r/a.gguf", exported=True)
+    found = outcome_of(state_of(*TRAINED[:-1], exported, file, TRAINED[-1], ENDED))
+    assert [artifact_words(a) for a in found.made] == [
+        "Merged model",
+        "Exported merged model",
+        "Exported GGUF model",
+        "Adapter",
+    ]
+    made = "Made: merged model, exported merged model, exported GGUF model, adapter."
+    assert made in found.sentence()
 
 
 def test_the_next_step_names_only_what_is_missing() -> None:

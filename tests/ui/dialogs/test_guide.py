@@ -37,6 +37,7 @@ NOT_OURS = {"Instruct", "Chat", "CUDA out of memory", "File", "Help", "Run", "Vi
 def window(qtbot: QtBot) -> GuideWindow:
     made = GuideWindow()
     qtbot.addWidget(made)
+    made.resize(900, 640)  # as on a screen that has room for it
     made.show()
     qtbot.waitExposed(made)
     return made

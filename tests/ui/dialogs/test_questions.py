@@ -8,9 +8,10 @@ import pytest
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QPlainTextEdit, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPlainTextEdit, QPushButton, QWidget
 
 from ui.dialogs.crash_dialog import CrashDialog
+from ui.style.choice_dialog import tell
 from ui.window.project_controller import UnsavedChangesDialog, ask_unsaved
 
 
@@ -52,3 +53,18 @@ def test_crash_dialog_folds_out_and_copies(qtbot: Any) -> None:
     qtbot.waitUntil(extra.isVisible)
     QTest.mouseClick(dialog.findChild(QPushButton, "close"), Qt.MouseButton.LeftButton)
     assert not dialog.isVisible()
+
+
+def test_a_message_shows_markup_as_it_is_written(qtbot: Any) -> None:
+    seen: list[str] = []
+
+    def read() -> None:
+        dialog = QApplication.activeModalWidget()
+        labels = [label for label in dialog.findChildren(QLabel) if label.text()]
+        assert {label.textFormat() for label in labels} == {Qt.TextFormat.PlainText}
+        seen.extend(label.text() for label in labels)
+        QTest.keyClick(dialog, Qt.Key.Key_Escape)
+
+    QTimer.singleShot(0, read)
+    tell("Not opened", "<b>a</b>.studio is damaged.", "<img src='x'>")
+    assert seen == ["<b>a</b>.studio is damaged.", "<img src='x'>"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
+from PySide6.QtWidgets import QApplication, QFileDialog, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.events import Event
@@ -17,6 +17,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui.monitor import plot_menu, words
+from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
 from ui.monitor.results import ResultsPanel
@@ -188,6 +189,22 @@ def test_an_answer_is_judged_as_it_was_counted_and_a_cut_one_is_marked(qtbot: Qt
     assert "Cut at the maximum number" in panel.examples.item(0, 2).toolTip()
 
 
+def test_what_was_made_is_chosen_before_what_was_prepared(qtbot: QtBot, tmp_path: Path) -> None:
+    """Unless the user has chosen another row."""
+    results = ArtifactList()
+    qtbot.addWidget(results)
+    kinds = ("dataset", "adapter", "merged_model")
+    saved = [{"kind": kind, "path": str(tmp_path / kind)} for kind in kinds]
+    results.show()
+    for count, kind in ((1, "dataset"), (2, "adapter"), (3, "merged_model")):
+        results.show_artifacts(saved[:count])
+        assert results.chosen() == tmp_path / kind
+    row = results.tree.visualItemRect(results.tree.topLevelItem(1)).center()
+    QTest.mouseClick(results.tree.viewport(), Qt.MouseButton.LeftButton, pos=row)
+    results.show_artifacts([*saved, {"kind": "gguf", "path": str(tmp_path / "gguf")}])
+    assert results.chosen() == tmp_path / "adapter"
+
+
 def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     panel = ResultsPanel()
     qtbot.addWidget(panel)
@@ -201,7 +218,6 @@ def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
 def answer_with(name: str) -> None:
     """Click a button of the question that is open; it is labelled as the menu is."""
     dialog = QApplication.activeModalWidget()
-    assert isinstance(dialog, QMessageBox)
     buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
     assert set(buttons) == {"Cancel", "Delete"}
     assert buttons["Cancel"].isDefault()
@@ -254,15 +270,23 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
 ) -> None:
     """With what to do, and without the notation of Python."""
     said: list[str] = []
-    monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
+
+    def read() -> None:
+        dialog = QApplication.activeModalWidget()
+        (button,) = dialog.findChildren(QPushButton)
+        assert button.text() == "Close"
+        said.append(dialog.accessibleDescription())
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
     panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
-    QTimer.singleShot(20, lambda: answer_with("Delete"))
+    QTimer.singleShot(20, lambda: (QTimer.singleShot(20, read), answer_with("Delete")))
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
     qtbot.addWidget(monitor)
     target = str(tmp_path / "nowhere" / "loss.csv")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (target, ""))
+    QTimer.singleShot(20, read)
     plot_menu.save(monitor.plots[0], "csv", monitor)
     assert len(said) == 2
     assert all("moved or deleted" in text and str(tmp_path) in text for text in said)

@@ -143,6 +143,27 @@ def test_another_long_run_replaces_one_that_is_still_being_drawn(
     assert {len(panel.plot(key).points(key)[0]) for key in keys} == {MANY_POINTS + 1}
 
 
+def test_points_that_arrive_while_the_plots_are_drawn_are_drawn_too(
+    panel: MonitorPanel, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other event may follow them."""
+    state = state_of(*fake_run.beginning(), *fake_run.training_starts())
+    panel.show_state(state)
+    draw, rest = panel._draw, [*fake_run.training(1, 50, 50)]
+
+    def draw_and_receive(plot: LivePlot, shown: RunState) -> None:
+        draw(plot, shown)
+        while plot is panel.loss and rest:
+            shown.apply(rest.pop(0))
+            if not rest:
+                panel._begin_drawing()  # as the timer does: the other plots are not drawn yet
+
+    monkeypatch.setattr(panel, "_draw", draw_and_receive)
+    panel._begin_drawing()
+    qtbot.waitUntil(lambda: len(panel.loss.points("loss")[0]) == 50)
+    assert panel.loss.placeholder() == ""
+
+
 def test_a_long_run_that_is_closed_while_it_is_drawn_is_drawn_no_further(
     panel: MonitorPanel, qtbot: QtBot
 ) -> None:

@@ -17,7 +17,7 @@ from studio.system.paths import config_dir
 from tests.e2e.studio_cli import write_rows
 from tests.studio.training.hub_server import serve_hub
 from tests.tiny import make_tiny_model
-from tests.ui.canvas.hands import drag_to, drop, release, starter
+from tests.ui.canvas.hands import double_click, drag_to, drop, header, release, starter
 from tests.ui.conftest import MakeSession
 from ui.inspector.editors.model import remember
 from ui.training.base_dialog import BaseCard, BaseModelDialog
@@ -339,6 +339,23 @@ def test_the_model_field_opens_the_chooser(
     assert session.document.graph.node("base").settings["model"] == str(tiny)
     session.document.undo()
     assert session.document.graph == starter()
+
+
+def test_a_double_click_on_a_base_model_opens_the_chooser(
+    make_session: MakeSession, qtbot: QtBot, tiny: Path
+) -> None:
+    """On another node it shows the settings only."""
+    session = make_session(starter())
+    view = session.window.canvas
+    view.fit_all()
+    for node in ("lora", "base"):
+        double_click(view, header(view, node))
+        assert view.selected_ids() == (node,)
+        assert (session.new_training.dialog is not None) == (node == "base")
+    dialog = chooser(session, qtbot)
+    click(card(dialog, "tiny"))
+    qtbot.waitUntil(lambda: session.new_training.dialog is None)
+    assert session.document.graph.node("base").settings["model"] == str(tiny)
 
 
 # ------------------------------------------------------------------ more data

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from PySide6.QtCore import QSize, QTimer
+from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
@@ -32,7 +32,7 @@ from ui.inspector.editors.layers import by_block, checked_of, kinds
 from ui.inspector.editors.row_numbers import RowNumbers, own_numbers
 from ui.inspector.editors.target_fields import TargetFields
 from ui.inspector.editors.target_state import TargetState
-from ui.style.widgets import MutedLabel
+from ui.style.widgets import MutedLabel, resize_on_screen
 
 PRESETS = (
     ("all-linear", "All"),
@@ -42,7 +42,6 @@ PRESETS = (
     ("", "None"),
 )
 _SIZE = 58, 46  # in heights of a line
-_ROOM = 0.94  # of the screen's height
 _WAIT_MS = 120
 _NOTHING = ("target_modules", "Select at least one layer.", "")
 _NONE = "–"
@@ -168,9 +167,8 @@ class LayerDialog(QDialog):
             part.setVisible(known)
         self.numbers.setVisible(column.indexOf(self.numbers) >= 0)
         self._order()
-        side, room = self.fontMetrics().height(), self.screen().availableSize() * _ROOM
-        wanted = QSize(side * _SIZE[0], side * (_SIZE[1] if known else 10))
-        self.resize(wanted.boundedTo(room))
+        side = self.fontMetrics().height()
+        resize_on_screen(self, side * _SIZE[0], side * (_SIZE[1] if known else 10))
 
     def _order(self) -> None:
         """The tab order: the tree and its rows, the lines below, then the controls above the

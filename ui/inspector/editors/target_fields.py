@@ -13,7 +13,6 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QCheckBox,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QVBoxLayout,
@@ -50,16 +49,16 @@ class FullyTrainedBoxes(QWidget):
         self.note = MutedLabel("", self)
         self.note.setObjectName("fully-trained-note")
         self.note.hide()
-        row = QHBoxLayout()
-        row.setSpacing(16)
-        for name, box in self.boxes.items():
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(16)
+        grid.setColumnStretch(2, 1)
+        for place, (name, box) in enumerate(self.boxes.items()):
             box.setObjectName(f"fully-trained:{name}")
             box.toggled.connect(self._toggled)
-            row.addWidget(box)
-        row.addStretch(1)
+            grid.addWidget(box, *divmod(place, 2))
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(row)
+        column.addLayout(grid)
         column.addWidget(self.note)
 
     def show_names(self, names: Sequence[str]) -> None:

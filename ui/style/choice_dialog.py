@@ -95,3 +95,9 @@ class ChoiceDialog(QDialog):
     def _take(self, answer: str) -> None:
         self.chosen = answer
         self.accept()
+
+
+def tell(title: str, sentence: str, detail: str, parent: QWidget | None = None) -> None:
+    """Show a message. Unlike those of ``QMessageBox``, its texts are shown as they are written."""
+    close = (Choice("close", "Close", default=True),)
+    ChoiceDialog(title, sentence, detail, close, "triangle-alert", parent).ask()
