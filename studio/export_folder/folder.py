@@ -51,6 +51,8 @@ def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Pro
             hint="Choose another format, or connect something else.",
             code="wrong_export",
         )
+    if variant is not None:
+        yield from variant.payload.check(context)
     if settings.folder.strip():
         what = refusal(context.project_dir / Path(settings.folder.strip()).expanduser())
         if what is not None:

@@ -55,7 +55,7 @@ STABLE_VARIANTS = {
     },
     "adapter": {"lora", "rslora", "dora"},
     "objective": {"sft"},
-    "exporter": {"safetensors"},
+    "exporter": {"safetensors", "gguf"},
 }
 
 # Fields without unit, limits, choices or a special value, and why that is right.
