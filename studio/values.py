@@ -97,18 +97,21 @@ class AdaptedModelValue(Value):
 
 
 class AdapterValue(Value):
-    """A trained adapter on disk, with everything a model card needs.
+    """An adapter on disk, with everything a model card needs.
 
-    ``metrics`` are the last and best figures of the run; ``train`` the settings it was trained with.
+    ``metrics`` are the last and best figures of the run; ``train`` the settings it was trained with. An adapter that
+    was loaded has neither, and no dataset; ``source`` is the folder or Hub ID it comes from, ``revision`` its commit.
     """
 
     kind: Literal["adapter"] = "adapter"
     path: str
     model: AdaptedModelValue
-    dataset: DatasetValue
+    dataset: DatasetValue | None
     train: dict[str, Any]
     metrics: dict[str, float]
     reload_difference: float
+    source: str = ""
+    revision: str | None = None
 
 
 class ReportValue(Value):

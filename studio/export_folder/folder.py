@@ -31,7 +31,13 @@ _writable: set[str] = set()
 LONGEST_IN_EXPORT = 85
 """Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
-_KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
+_KIND_OF = {
+    "train": "adapter",
+    "resize": "adapter",
+    "load_adapter": "adapter",
+    "merge": "model",
+    "base_model": "model",
+}
 
 
 def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:
@@ -45,6 +51,8 @@ def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Pro
             hint="Choose another format, or connect something else.",
             code="wrong_export",
         )
+    if variant is not None:
+        yield from variant.payload.check(context)
     if settings.folder.strip():
         what = refusal(context.project_dir / Path(settings.folder.strip()).expanduser())
         if what is not None:

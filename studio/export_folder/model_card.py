@@ -40,44 +40,58 @@ def licence_of(base: ModelValue) -> str | None:
 Rows = Sequence[tuple[str, str]]
 
 
-def model_card(value: ModelValue | AdapterValue, title: str, exported: Rows = ()) -> str:
-    """The text of ``README.md`` for an exported model or adapter; ``exported`` are facts about its form."""
+def model_card(
+    value: ModelValue | AdapterValue, title: str, exported: Rows = (), command: str = ""
+) -> str:
+    """The text of ``README.md`` for an exported model or adapter; ``exported`` are facts about its form, and
+    ``command`` runs it, if it is for other programs than transformers and PEFT."""
+    form = [_table("This export", ("fact", "value"), exported)]
     if isinstance(value, AdapterValue):
-        return _adapter_card(value, title, exported)
+        return _adapter_card(
+            value, title, [*form, _usage(command, base=value.model.model)], command
+        )
+    form.append(_usage(command))
     if value.merged_from:
-        return _merged_card(value, title)
+        return _merged_card(value, title, form, command)
     return _text(
-        _front_matter(value, "transformers", None),
+        _front_matter(value, _library("transformers", command), None),
         [f"# {title or 'Exported model'}", "An unchanged copy of its base model.", _base(value)],
-        [_loading(model=True, base=None)],
+        form,
     )
 
 
-def _adapter_card(value: AdapterValue, title: str, exported: Rows) -> str:
+def _library(usual: str, command: str) -> str:
+    """The library that loads it; a command runs a GGUF file."""
+    return "gguf" if command else usual
+
+
+def _adapter_card(value: AdapterValue, title: str, form: Sequence[str], command: str) -> str:
     base = value.model.model
     checks = [("largest logit difference after reloading", f"{value.reload_difference:.3g}")]
+    if value.source:
+        checks = []
+    origin = f"from {_shown_source(value)}" if value.source else "trained with LoRA Studio"
     return _text(
-        _front_matter(base, "peft", "adapter"),
+        _front_matter(base, _library("peft", command), "adapter"),
         [
             f"# {title or 'LoRA adapter'}",
-            f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
+            f"A {value.model.method} adapter for {_shown_base(base)}, {origin}.",
         ],
         [_base(base), *_training(value), _table("Checks", ("check", "value"), checks)],
-        [_table("This export", ("fact", "value"), exported)],
-        [_loading(model=False, base=base)],
+        form,
     )
 
 
-def _merged_card(value: ModelValue, title: str) -> str:
+def _merged_card(value: ModelValue, title: str, form: Sequence[str], command: str) -> str:
     record = value.merged_from[-1]
     adapter = AdapterValue.model_validate(record["adapter"])
     if adapter.model.method == FULL_FINE_TUNING:
-        return _tuned_card(value, adapter, title)
+        return _tuned_card(value, adapter, title, form, command)
     base = value.base or adapter.model.model
     checks = [
         (
             "largest logit difference of the adapter after reloading",
-            f"{adapter.reload_difference:.3g}",
+            f"{adapter.reload_difference:.3g}" if not adapter.source else "not measured",
         ),
         (
             "largest logit difference, merged against base with adapter",
@@ -88,29 +102,38 @@ def _merged_card(value: ModelValue, title: str) -> str:
         difference = f"{record['quantized_logit_difference']:.3g}"
         checks.append(("the same against the quantized base it was trained on", difference))
     return _text(
-        _front_matter(base, "transformers", "finetune"),
+        _front_matter(base, _library("transformers", command), "finetune"),
         [
             f"# {title or 'Merged model'}",
             f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its "
             f"weights ({value.stored_dtype or value.dtype}), created with LoRA Studio.",
         ],
         [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
-        [_loading(model=True, base=None)],
+        form,
     )
 
 
-def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
+def _shown_source(adapter: AdapterValue) -> str:
+    """Where a loaded adapter comes from: its Hub ID with the commit, or the name of its folder."""
+    if adapter.revision:
+        return f"{adapter.source} at {adapter.revision[:12]}"
+    return Path(adapter.source).name
+
+
+def _tuned_card(
+    value: ModelValue, trained: AdapterValue, title: str, form: Sequence[str], command: str
+) -> str:
     base = value.base or trained.model.model
     checks = [("largest logit difference after reloading", f"{trained.reload_difference:.3g}")]
     return _text(
-        _front_matter(base, "transformers", "finetune", lora=False),
+        _front_matter(base, _library("transformers", command), "finetune", lora=False),
         [
             f"# {title or 'Tuned model'}",
             f"{_shown_base(base)} after full fine-tuning ({value.dtype}), created with LoRA "
             "Studio.",
         ],
         [_base(base), *_training(trained), _table("Checks", ("check", "value"), checks)],
-        [_loading(model=True, base=None)],
+        form,
     )
 
 
@@ -177,7 +200,7 @@ def _training(adapter: AdapterValue) -> list[str]:
         }
         settings |= {name: value for name, value in more.items() if value}
     return [
-        _data(adapter.dataset),
+        _data(adapter.dataset) if adapter.dataset else "",
         _table(
             "Method" if lora.method == FULL_FINE_TUNING else "Adapter",
             ("setting", "value"),
@@ -224,8 +247,11 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _loading(*, model: bool, base: ModelValue | None) -> str:
-    if model:
+def _usage(command: str, base: ModelValue | None = None) -> str:
+    """How it is loaded; ``base`` is that of an adapter."""
+    if command:
+        return "\n".join(["## Usage", "", "```sh", command, "```"])
+    if base is None:
         lines = [
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
@@ -233,7 +259,7 @@ def _loading(*, model: bool, base: ModelValue | None) -> str:
             'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
         ]
     else:
-        name = (base_name(base) if base else None) or "BASE_MODEL"
+        name = base_name(base) or "BASE_MODEL"
         lines = [
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",

@@ -10,15 +10,13 @@ another effect. An adapter of one rank whose alpha is equal to it has the factor
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from studio.model.adapter_files import EMBEDDING_A, EMBEDDING_B, LORA_A, LORA_B, PREFIX, scale_of
+
 TITLES = {"peft": "PEFT", "vllm": "vLLM", "llama_cpp": "llama.cpp"}
-LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-EMBEDDING_A, EMBEDDING_B = ".lora_embedding_A", ".lora_embedding_B"
-PREFIX = "base_model.model."
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of vLLM's option ``--max-lora-rank``; 16 if it is not set."""
 
@@ -42,20 +40,6 @@ def readings(config: Mapping[str, Any], shapes: Shapes, tied: bool) -> dict[str,
         "vllm": _vllm(config, shapes),
         "llama_cpp": _llama_cpp(config, shapes, tied),
     }
-
-
-def scale_of(config: Mapping[str, Any], layer: str, rank: int) -> float:
-    """The factor by which PEFT multiplies B·A of a layer, given the rank of its tensors."""
-    alpha = _by_pattern(config.get("alpha_pattern") or {}, layer, config["lora_alpha"])
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _by_pattern(pattern: Mapping[str, Any], layer: str, default: Any) -> Any:
-    plain = layer.removeprefix(PREFIX)
-    for key, found in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", plain):
-            return found
-    return default
 
 
 def vllm_rank(rank: int) -> int | None:

@@ -71,5 +71,7 @@ VARIANT = Variant(
     help="Weights, tokenizer, chat template and model card in one folder, as transformers and PEFT "
     "load them.",
     settings=SafetensorsSettings,
-    payload=Exporter(("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind),
+    payload=Exporter(
+        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind, links=True
+    ),
 )

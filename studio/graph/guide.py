@@ -35,6 +35,7 @@ _MERGE = "memory.md#merge-and-export"
 _EXPORT = "results.md#export"
 _VERIFIED = "results.md#verification"
 _RESIZE = "results.md#a-smaller-adapter"
+_LOAD_ADAPTER = "results.md#an-adapter-from-elsewhere"
 _NO_GPU = "troubleshooting.md#the-gpu-is-not-used"
 _DISK = "troubleshooting.md#disk-and-permissions"
 _NETWORK = "troubleshooting.md#no-network"
@@ -89,7 +90,7 @@ _PROBLEM_CODES = {
     _EPOCHS: "cadence_beyond_end early_stopping_keeps_last no_such_result",
     "settings.md#reproducibility": "not_repeatable",
     _LOAD: (
-        "adapter_beside adapter_folder bad_config bad_model bad_weights foreign_code gguf_import "
+        "adapter_beside bad_config bad_model bad_weights foreign_code gguf_import "
         "layer_count link_outside missing_file missing_setting missing_tensors model_load "
         "no_tokenizer no_weights not_a_model old_runtime quantized_source surplus_tensors "
         "tied_ends tied_tokens unknown_starter unsupported_model wrong_hash wrong_shapes"
@@ -105,6 +106,7 @@ _PROBLEM_CODES = {
     _MERGE: "cannot_merge",
     _EXPORT: "file_in_the_way folder_not_empty invalid_name path_too_long wrong_export",
     _VERIFIED: "adapter_damaged export_mismatch merge_mismatch reload_mismatch",
+    _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _NO_GPU: "gpu_lost gpu_not_used no_such_device two_devices",
     _DISK: "copy_failed disk_full no_permission not_writable runs_folder save_failed",
@@ -196,6 +198,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "merge": {"": _MERGE},
     "resize": {"": _RESIZE},
+    "load_adapter": {"": _LOAD_ADAPTER, "Hub": _HUB},
     "export": {"": _EXPORT},
     "evaluate": {"": _TEST_ROWS},
 }

@@ -208,7 +208,7 @@ def _adapters(folder: Path, names: Collection[str]) -> Iterator[Fault]:
     yield Fault(
         f"the folder {folder} contains a PEFT adapter, not a model.",
         "adapter_folder",
-        f"Choose the base model of the adapter{named}, or a model into which it is merged.",
+        f"Choose the base model of the adapter{named}, and the adapter in a Load Adapter node.",
         str(folder),
     )
 

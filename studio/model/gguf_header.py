@@ -28,8 +28,8 @@ class BadGguf(ValueError):
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """The architecture, the numbers of tensors and parameters, the context (tokens), the licence, and whether there is
-    a chat template; ``None`` for what the file does not state."""
+    """The architecture, the numbers of tensors and parameters, the context (tokens), the licence, whether there is a
+    chat template, and llama.cpp's name of the pre-tokenizer; ``None`` for what the file does not state."""
 
     architecture: str
     tensors: int
@@ -37,6 +37,7 @@ class GgufHeader:
     context: int | None = None
     licence: str | None = None
     chat_template: bool = False
+    pre_tokenizer: str | None = None
 
 
 def read_gguf_header(file: Path) -> GgufHeader:
@@ -81,6 +82,7 @@ class _Reader:
         architecture, alignment = "", 32
         context: int | None = None
         licence: str | None = None
+        pre: str | None = None
         template = False
         for _ in range(values):
             key, kind = self._text(), self._numbers("I")[0]
@@ -92,6 +94,8 @@ class _Reader:
                 (context,) = self._numbers("I")
             elif key == "general.license" and kind == _STRING:
                 licence = shown(self._text())
+            elif key == "tokenizer.ggml.pre" and kind == _STRING:
+                pre = self._text()
             else:
                 template = template or (key == "tokenizer.chat_template" and kind == _STRING)
                 self._skip(kind)
@@ -100,7 +104,7 @@ class _Reader:
         places = [self._place() for _ in range(tensors)]
         self._verify(places, alignment)
         elements = sum(place[3] for place in places)
-        return GgufHeader(architecture, tensors, elements, context or None, licence, template)
+        return GgufHeader(architecture, tensors, elements, context or None, licence, template, pre)
 
     def _numbers(self, kinds: str) -> tuple[int, ...]:
         form = f"<{kinds}"

@@ -69,6 +69,7 @@ class Starter:
     sha256: str
     licence: str
     repo: str
+    pre_tokenizer: str
     layers: int
     shapes: tuple[tuple[str, int, int], ...]
     facts: dict[str, Any]
@@ -85,6 +86,7 @@ STARTERS: dict[str, Starter] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
         repo="HuggingFaceTB/SmolLM2-135M-Instruct",
+        pre_tokenizer="smollm",
         layers=30,
         shapes=tuple((f"self_attn.{n}_proj", i, o) for n, i, o in _ATTENTION)
         + tuple((f"mlp.{n}_proj", i, o) for n, i, o in _MLP),

@@ -13,7 +13,8 @@ class ExportSettings(Settings):
     format: str = setting(
         "safetensors",
         "Format",
-        "Safetensors is the format that transformers, PEFT, vLLM and most other tools load.",
+        "Safetensors is the format that transformers, PEFT, vLLM and most other tools load. GGUF is for llama.cpp, "
+        "Ollama and LM Studio.",
         variant="exporter",
     )
     format_settings: dict[str, Any] = setting(

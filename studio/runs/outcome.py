@@ -26,6 +26,7 @@ KINDS = {
     "report": "Report",
     "checkpoint": "Checkpoint",
     "gguf": "GGUF model",
+    "adapter_gguf": "GGUF adapter",
     "export": "Export",
 }
 """Kind of an artifact -> its name."""
@@ -38,7 +39,7 @@ _HOW = {
     "failed": "Failed",
 }
 UNFINISHED = tuple(_HOW)
-_FIRST = ("merged_model", "tuned_model", "gguf", "export", "adapter")
+_FIRST = ("merged_model", "tuned_model", "gguf", "adapter_gguf", "export", "adapter")
 _FEWEST_EVALUATIONS = 2  # so that one is the best
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
@@ -17,11 +19,17 @@ Exportable = ModelValue | AdapterValue
 
 @dataclass(frozen=True)
 class Written:
-    """What the export has to say about its content: rows of fact and value for the model card, and values for
-    the manifest."""
+    """What the export has to say about its content: rows of fact and value for the model card, values for the
+    manifest, and the command line that runs it, if it is not loaded by transformers or PEFT."""
 
     card: tuple[tuple[str, str], ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+def _no_check(context: CheckContext) -> Iterable[Problem]:
+    del context
+    return ()
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,15 @@ class Exporter:
 
     ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the
     approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
-    artifact.
+    artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
+    ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
+    impossible. ``links``: inside a run, weights are linked and take no space.
     """
 
     accepts: tuple[str, ...]
     write: Callable[[StepContext, Exportable, Any, Path], Written | None]
     size: Callable[[Exportable], int]
     artifact_kind: Callable[[Exportable], str]
+    size_with: Callable[[Exportable, Any], int] | None = None
+    check: Callable[[CheckContext], Iterable[Problem]] = _no_check
+    links: bool = False

@@ -27,7 +27,19 @@ VARIANTS = [v for table in REGISTRY.variants.values() for v in table.values()]
 PLAIN_ID = re.compile(r"[a-z][a-z0-9_]*")
 
 # Ids are in users' projects: one may be added, none may go or change.
-STABLE_NODES = {"dataset", "mix", "base_model", "lora", "train", "merge", "export", "evaluate"}
+STABLE_NODES = {
+    *(
+        "dataset",
+        "mix",
+        "base_model",
+        "load_adapter",
+        "lora",
+        "train",
+        "merge",
+        "export",
+        "evaluate",
+    )
+}
 STABLE_VARIANTS = {
     "format": {
         "instruction",
@@ -43,7 +55,7 @@ STABLE_VARIANTS = {
     },
     "adapter": {"lora", "rslora", "dora"},
     "objective": {"sft"},
-    "exporter": {"safetensors"},
+    "exporter": {"safetensors", "gguf"},
 }
 
 # Fields without unit, limits, choices or a special value, and why that is right.
@@ -51,10 +63,15 @@ FREE = {
     ("dataset", "format_settings"): "settings of the variant",
     ("base_model", "model"): "a path or a name",
     ("base_model", "revision"): "a branch, tag or commit",
+    ("load_adapter", "revision"): "a branch, tag or commit",
     ("lora", "method_settings"): "settings of the variant",
     ("train", "objective_settings"): "settings of the variant",
     ("export", "format_settings"): "settings of the variant",
 }
+
+
+NEEDS_FOLDER = {"load_adapter"}
+ADAPTER = Path(__file__).parents[1] / "fixtures" / "adapters" / "peft-0.13"
 
 
 def test_ids_are_stable() -> None:
@@ -167,7 +184,7 @@ def with_sources(registry: Registry, node: NodeType) -> Graph:
         node_id = f"n{len(nodes)}"
         nodes.append(Node(node_id, wanted.id))
         for port in wanted.inputs:
-            for other in registry.nodes.values():
+            for other in sorted(registry.nodes.values(), key=lambda n: n.id in NEEDS_FOLDER):
                 if any(i.accepts(port.type) for i in other.inputs):
                     continue  # it needs one of its kind itself
                 out = next((p for p in other.outputs if p.type == port.type), None)
@@ -204,6 +221,8 @@ def test_a_default_graph_compiles(node: NodeType, rows: Path) -> None:
         for spec in fields_of(known.settings):
             if spec.meta.widget == "file" and spec.default == "":
                 graph = set_setting(graph, item.id, spec.name, str(rows))
+            if item.type in NEEDS_FOLDER and spec.meta.widget == "folder":
+                graph = set_setting(graph, item.id, spec.name, str(ADAPTER))
     compiled = compile_plan(graph, REGISTRY, rows.parent)
     assert compiled.plan is not None, compiled.problems
     step = compiled.plan.steps[-1]

@@ -38,6 +38,7 @@ KIND_ICONS = {
     "tuned_model": "play",
     "report": "scale",
     "gguf": "package",
+    "adapter_gguf": "package",
 }
 PATH_ROLE = Qt.ItemDataRole.UserRole
 KIND_ROLE = Qt.ItemDataRole.UserRole + 1

@@ -41,10 +41,10 @@ def export(
     context.phase("export", f"Writing {variant.title}")
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
-    needed = exporter.size(value)
+    needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if place:  # inside the run, weights are linked and take no space
+        if place or not exporter.links:
             _refuse_full(folder, needed)
         written = exporter.write(context, value, own, made.staging) or Written()
         _describe(context, value, exporter, made.staging, written)
@@ -74,7 +74,7 @@ def _describe(
     context: StepContext, value: Exportable, exporter: Exporter, folder: Path, written: Written
 ) -> None:
     """Write model card and manifest."""
-    card = model_card(value, context.project_name, written.card)
+    card = model_card(value, context.project_name, written.card, written.command)
     (folder / "README.md").write_text(card, encoding="utf-8")
     facts = {"project": context.project_name, **written.manifest}
     write_manifest(folder, exporter.artifact_kind(value), facts)

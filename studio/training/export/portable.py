@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from studio.export_folder.copy_files import copy_files
-from studio.export_folder.readers import (
+from studio.graph.context import StepContext
+from studio.model.adapter_files import (
     EMBEDDING_A,
     EMBEDDING_B,
     LORA_A,
@@ -27,9 +28,9 @@ from studio.export_folder.readers import (
     PREFIX,
     scale_of,
 )
-from studio.graph.context import StepContext
 from studio.system.atomic import write_atomic
-from studio.training.merge.layers import CannotMerge, MergePlan, plan_merge, skeleton
+from studio.training.merge.layers import CannotMerge, MergePlan, plan_merge
+from studio.training.model.skeleton import skeleton
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.values import AdapterValue

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.folder_check import folder_faults, gguf_faults
+from studio.model.gguf_header import read_gguf_header
 from studio.model.models import Starter, imported_folder
 from studio.system import busy_files
 from studio.system.paths import cache_dir
@@ -117,6 +118,9 @@ def _import(
             file=str(file),
         )
     content = {**note, "sha256": sha256, "size": file.stat().st_size}
+    pre_tokenizer = read_gguf_header(file).pre_tokenizer
+    if pre_tokenizer:  # an export to GGUF keeps it: tokenizer.json does not tell all of them apart
+        content["pre_tokenizer"] = pre_tokenizer
     (target / NOTE).write_text(json.dumps(content, indent=2), encoding="utf-8")
     for path in target.iterdir():
         path.chmod(0o644)  # safetensors creates files that only their owner can read

@@ -19,9 +19,8 @@ from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
-from studio.model.trust import may_run_code
-from studio.training.model.load import config_of
 from studio.training.model.out_of_memory import is_out_of_memory
+from studio.training.model.skeleton import skeleton
 from studio.training.model.weights_file import Entry, StoredWeights
 
 
@@ -161,28 +160,6 @@ def _tokens(model: Any) -> dict[str, TrainableTokensLayer]:
         for name, module in model.named_modules()
         if isinstance(module, TrainableTokensWrapper)
     }
-
-
-def skeleton(base: Path) -> Any:
-    """The model's structure with weights that read as zeros and take no memory.
-
-    Not on the meta device: PEFT moves an adapter to the device of its layer, where its values would
-    be lost.
-    """
-    from transformers import AutoModelForCausalLM
-
-    config = config_of(base)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=may_run_code(base)
-        )
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            stub = torch.zeros(()).expand(parameter.shape)
-            setattr(module, name, torch.nn.Parameter(stub, requires_grad=False))
-    return model
 
 
 def _is_stub(value: torch.Tensor) -> bool:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
-from studio.export_folder.readers import scale_of
 from studio.graph.context import StepContext
+from studio.model.adapter_files import scale_of
 from studio.node_settings.resize import ResizeSettings
 from studio.system.atomic import write_atomic
 from studio.training.adapter.insight import directions_used

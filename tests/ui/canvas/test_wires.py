@@ -189,7 +189,9 @@ def test_loose_wire_offers_nodes_that_fit_and_connects_the_chosen(canvas):
 def test_loose_wire_from_an_input_offers_sources(make_canvas):
     view = make_canvas(without("export.model"))
     drag(view, port(view, "export.model", "input"), FREE)
-    assert set(view.finder.popup.shown()) == {"base_model", "merge", "resize", "train"}
+    assert set(view.finder.popup.shown()) == {
+        *("base_model", "load_adapter", "merge", "resize", "train")
+    }
     QTest.keyClicks(view.finder.popup.line, "base")
     QTest.keyClick(view.finder.popup.line, Qt.Key.Key_Return)
     assert "base_model.model > export.model" in wires(view)
@@ -200,8 +202,8 @@ def test_loose_wire_from_an_input_offers_sources(make_canvas):
     [
         ("train.model", "input", ["lora", "base_model", "merge", "train"]),
         ("lora.model", "input", ["base_model", "train", "merge"]),
-        ("export.model", "input", ["merge", "resize", "train", "base_model"]),
-        ("base.model", "output", ["lora", "train", "evaluate", "export"]),
+        ("export.model", "input", ["merge", "resize", "train", "base_model", "load_adapter"]),
+        ("base.model", "output", ["lora", "load_adapter", "train", "evaluate", "export"]),
         ("train.adapter", "output", ["merge", "resize", "evaluate", "export"]),
     ],
 )

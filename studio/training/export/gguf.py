@@ -1,0 +1,321 @@
+"""Writes a model or an adapter as GGUF files, which llama.cpp and the programs built on it load.
+
+An adapter is written from its portable form: its alpha is equal to its rank, so that llama.cpp multiplies B·A by 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from transformers import AutoConfig
+
+from studio.errors import StudioError
+from studio.export_folder.gguf_architectures import (
+    ARCHITECTURES,
+    Architecture,
+    refusal,
+    window_note,
+)
+from studio.export_folder.model_card import base_name, licence_of
+from studio.graph.context import StepContext
+from studio.model.damaged import reading
+from studio.model.folder_files import json_or_empty
+from studio.model.models import starter_of
+from studio.training.export.gguf_config import add_hyperparameters
+from studio.training.export.gguf_file import data_size, write_files
+from studio.training.export.gguf_tokenizer import (
+    Vocabulary,
+    add_tokenizer,
+    load_plain,
+    vocabulary,
+)
+from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
+from studio.training.export.portable import NotPlain, Pair, Plain, plain_form
+from studio.training.saved.snapshot import ADAPTER
+from studio.values import AdapterValue, ModelValue
+from studio.variants.exporter import Exportable, Written
+
+_FLOATS = ("F32", "F16", "BF16")
+_LONGEST_NAME = 40
+_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+
+
+def needed_bytes(value: Exportable, settings: Any) -> int:
+    """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
+    if isinstance(value, AdapterValue):
+        _architecture(Path(value.model.model.path))
+        stored = (Path(value.path) / ADAPTER).stat().st_size
+        return sum(2 * stored for _ in adapter_types(settings.quantizations))
+    folder = Path(value.path)
+    found, config = _architecture(folder)
+    tensors = model_tensors(folder, found, config)
+    keys = _key_bytes(folder, tensors)
+    return sum(data_size(tensors, q) + keys for q in settings.quantizations)
+
+
+def _key_bytes(folder: Path, tensors: Sequence[Tensor]) -> int:
+    """An upper bound of the size of keys and tensor names: tokens and merges take less than in tokenizer.json, apart
+    from the numbers beside each."""
+    listed = sum(p.stat().st_size for p in folder.glob("tokenizer.json"))
+    rows = max(t.shape[0] for t in tensors)
+    return listed + 16 * rows + 128 * len(tensors) + 16_384
+
+
+def adapter_types(quantizations: Sequence[str]) -> list[str]:
+    """The types in which an adapter is written: the chosen ones that are not quantized, else F32."""
+    return [q for q in quantizations if q in _FLOATS] or ["F32"]
+
+
+def write_gguf(context: StepContext, value: Exportable, settings: Any, folder: Path) -> Written:
+    """Write one file for each quantization into ``folder``."""
+    if isinstance(value, AdapterValue):
+        return _write_adapter(context, value, settings, folder)
+    return _write_model(context, value, settings.quantizations, folder)
+
+
+def file_name(project: str, kind: str, adapter: bool = False) -> str:
+    """The name of a file by the convention of llama.cpp: ``My-project-Q8_0.gguf``."""
+    name = re.sub(r"[^\w.]+", "-", project)[:_LONGEST_NAME].strip("-._") or "model"
+    return f"{name}-{kind}{'-LoRA' if adapter else ''}.gguf"
+
+
+def _architecture(folder: Path) -> tuple[Architecture, dict[str, Any]]:
+    """How a model is written, and its complete config. Raises ``StudioError`` if it cannot be written."""
+    with reading(folder, "config"):
+        config: dict[str, Any] = AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True
+        ).to_dict()
+    reason = refusal(config)
+    if reason:
+        raise StudioError(
+            f"the model cannot be written as GGUF: {reason}.",
+            title="The model cannot be written as GGUF",
+            hint="Choose the format Safetensors folder.",
+            code="gguf_unsupported",
+            field="format",
+        )
+    return ARCHITECTURES[config["model_type"]], config
+
+
+# ------------------------------------------------------------------ models
+
+
+def _write_model(
+    context: StepContext, value: ModelValue, quantizations: Sequence[str], folder: Path
+) -> Written:
+    source = Path(value.path)
+    found, config = _architecture(source)
+    tensors = model_tensors(source, found, config)
+    rows = next(t.shape[0] for t in tensors if t.name == "token_embd.weight")
+    tokenizer = load_plain(source)
+    words = vocabulary(tokenizer, rows, _kept_pre(_base(value)))
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MODEL)
+        count = sum(_elements(t) for t in tensors if t.name not in _FACTORS)
+        _add_general(writer, context.project_name, value, count)
+        add_hyperparameters(writer, found, {**config, "vocab_size": rows})
+        add_tokenizer(writer, tokenizer, words)
+
+    files = {q: folder / file_name(context.project_name, q) for q in quantizations}
+    _write(context, files, found.name, describe, tensors)
+    _tell_model(context, config, tensors, words, files)
+    return Written(
+        (("pre-tokenizer", words.pre), *_sizes(files)),
+        {"quantizations": list(quantizations)},
+        f"llama-server -m {next(iter(files.values())).name}",
+    )
+
+
+def _elements(tensor: Tensor) -> int:
+    return int(torch.Size(tensor.shape).numel())
+
+
+def _write(
+    context: StepContext,
+    files: dict[str, Path],
+    architecture: str,
+    describe: Callable[[gguf.GGUFWriter], None],
+    tensors: Sequence[Tensor],
+) -> None:
+    total = sum(data_size(tensors, q) for q in files)
+
+    def tick(done: int) -> None:
+        context.progress("export", round(done / 1e6, 2), round(total / 1e6, 2), "MB")
+
+    write_files(files, architecture, describe, tensors, tick)
+
+
+def _sizes(files: dict[str, Path]) -> list[tuple[str, str]]:
+    return [(p.name, f"{p.stat().st_size / 1e6:,.1f} MB") for p in files.values()]
+
+
+def _tell_model(
+    context: StepContext,
+    config: dict[str, Any],
+    tensors: Sequence[Tensor],
+    words: Vocabulary,
+    files: dict[str, Path],
+) -> None:
+    """Say in the log what was written and what is different in llama.cpp."""
+    listed = ", ".join(f"{name} ({size})" for name, size in _sizes(files))
+    context.notice(f"Written: {listed}.", level="info")
+    for quantization in files:
+        half = [t for t in tensors if _falls_back(t, quantization)]
+        if half:
+            context.notice(
+                f"{quantization}: {len(half)} of {len(tensors)} tensors, such as {half[0].name}, are stored in F16, "
+                "because the length of their rows is no multiple of 32.",
+                level="info",
+            )
+    if words.dropped:
+        context.notice(
+            f"{words.dropped} tokens of the tokenizer were left out, because the model has no embedding for them.",
+            level="info",
+        )
+    note = window_note(config)
+    if note:
+        context.notice(f"{note}.")
+
+
+def _falls_back(tensor: Tensor, quantization: str) -> bool:
+    return quantization not in _FLOATS and tensor.type_for(quantization).name == "F16"
+
+
+def _base(value: Exportable) -> ModelValue:
+    """The model that was trained, or the model itself."""
+    if isinstance(value, AdapterValue):
+        return value.model.model
+    if not value.merged_from:
+        return value
+    last = AdapterValue.model_validate(value.merged_from[-1]["adapter"])
+    return value.base or last.model.model
+
+
+def _kept_pre(base: ModelValue) -> str:
+    """The pre-tokenizer in the GGUF file that the base was imported from; empty if it was not."""
+    starter = starter_of(base.source)
+    if starter is not None:
+        return starter.pre_tokenizer
+    return str(json_or_empty(Path(base.path), "source.json").get("pre_tokenizer") or "")
+
+
+def _add_general(writer: gguf.GGUFWriter, name: str, value: Exportable, count: int = 0) -> None:
+    """Add name, size, licence and base model."""
+    base = _base(value)
+    writer.add_name(name or "model")
+    if count:
+        writer.add_size_label(gguf.size_label(count, 0, 0, 0))
+    licence, hub = licence_of(base), base_name(base)
+    if licence:
+        writer.add_license(licence)
+    if hub:
+        owner, _, model = hub.rpartition("/")
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, model)
+        if owner:
+            writer.add_base_model_organization(0, owner)
+        writer.add_base_model_repo_url(0, f"https://huggingface.co/{hub}")
+
+
+# ------------------------------------------------------------------ adapters
+
+
+def _write_adapter(
+    context: StepContext, value: AdapterValue, settings: Any, folder: Path
+) -> Written:
+    found, config = _architecture(Path(value.model.model.path))
+    try:
+        plain = plain_form(context, value, settings.max_rank)
+        tensors = _adapter_tensors(plain, found, config)
+    except NotPlain as error:
+        hint = "Merge the adapter and export the model."
+        raise StudioError(
+            f"the adapter cannot be written as GGUF: {error}.",
+            title="The adapter cannot be written as GGUF",
+            hint=f"Raise Maximum rank. {hint}" if error.rank_helps else hint,
+            code="gguf_adapter",
+            field="format",
+        ) from error
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(plain.rank))
+        _add_general(writer, context.project_name, value)
+
+    types = adapter_types(settings.quantizations)
+    files = {q: folder / file_name(context.project_name, q, adapter=True) for q in types}
+    context.phase("export", "Writing the adapter")
+    _write(context, files, found.name, describe, tensors)
+    _tell_adapter(context, plain, settings.quantizations, files)
+    rows = [("rank", str(plain.rank)), ("share of the change that is kept", f"{plain.kept:.2%}")]
+    return Written(
+        (*rows, *_sizes(files)),
+        {"quantizations": types},
+        f"llama-server -m BASE_MODEL.gguf --lora {next(iter(files.values())).name}",
+    )
+
+
+def _adapter_tensors(plain: Plain, found: Architecture, config: dict[str, Any]) -> list[Tensor]:
+    """A and B of every layer by their names in GGUF. Raises ``NotPlain`` for what llama.cpp cannot load."""
+    if plain.left:
+        name = next(iter(plain.left)).removeprefix("base_model.model.")
+        raise NotPlain(f"llama.cpp has no adapters that change {name}")
+    names = Names(found, config)
+    tensors = []
+    for path, pair in plain.pairs.items():
+        name = names.of(f"{path}.weight")
+        if config.get("tie_word_embeddings") and name in ("token_embd.weight", "output.weight"):
+            raise NotPlain(
+                "llama.cpp has no adapters of an embedding that the head shares, and this one changes it"
+            )
+        a, b = _padded(pair, plain.rank)
+        b = rows_of(found, config, path, b)
+        if pair.embedding:  # llama.cpp takes rows of A by the token
+            a = a.T
+        for end, part in (("lora_a", a), ("lora_b", b)):
+            data = part.contiguous()
+            tensors.append(Tensor(f"{name}.{end}", tuple(data.shape), partial(_same, data)))
+    return tensors
+
+
+def _padded(pair: Pair, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    more = rank - pair.a.shape[0]
+    pad = torch.nn.functional.pad
+    return pad(pair.a, (0, 0, 0, more)), pad(pair.b, (0, more))
+
+
+def _same(data: torch.Tensor) -> torch.Tensor:
+    return data
+
+
+def _tell_adapter(
+    context: StepContext, plain: Plain, chosen: Sequence[str], files: dict[str, Path]
+) -> None:
+    listed = ", ".join(f"{name} ({size})" for name, size in _sizes(files))
+    context.notice(f"Written: {listed}.", level="info")
+    if plain.computed:
+        context.notice(
+            f"{len(plain.computed)} of {len(plain.pairs)} layers were converted to a LoRA, which keeps "
+            f"{100 * plain.kept:.2f} % of their change.",
+            level="info",
+        )
+    quantized = [q for q in chosen if q not in _FLOATS]
+    if quantized:
+        context.notice(
+            f"Adapters are not quantized, so that the adapter was written in {' and '.join(files)} instead of "
+            f"{', '.join(quantized)}.",
+            "Merge the adapter to export a quantized model.",
+            "info",
+        )
+    context.notice(
+        "An adapter in GGUF contains neither tokenizer nor chat template: llama.cpp uses those of the base model.",
+        level="info",
+    )

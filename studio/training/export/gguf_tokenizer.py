@@ -1,0 +1,256 @@
+"""The tokenizer of a model as GGUF keys: vocabulary, merges, special tokens and chat template.
+
+llama.cpp has two tokenizers for these models: byte-level BPE, whose pre-tokenizer is chosen by a name
+(``tokenizer.ggml.pre``), and the one of SentencePiece, which merges by scores. Everything is taken from
+``tokenizer.json``. What llama.cpp would split differently is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+from gguf import TokenType
+from transformers import AutoTokenizer
+
+from studio.errors import StudioError
+from studio.model.damaged import reading
+from studio.model.trust import may_run_code
+from studio.training.tokens.ends import turn_end_id
+
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+",
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*",
+)
+_CASED_REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_MARKED_REST = r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PRE: dict[tuple[tuple[str, ...], bool], str] = {
+    (("gpt2",), False): "gpt-2",
+    (("digits", "gpt2"), False): "smollm",
+    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}|{_REST}",), False): "qwen2",
+    ((rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|{_MARKED_REST}",), False): (
+        "qwen35"
+    ),
+    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), True): "llama-bpe",
+    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), False): "dbrx",
+    ((rf"{'|'.join(_CASED)}|\p{{N}}|{_CASED_REST}",), True): "tekken",
+    (
+        (rf"{'|'.join(f'{c}{_ENDINGS}?' for c in _CASED)}|\p{{N}}{{1,3}}|{_CASED_REST}",),
+        False,
+    ): "gpt-4o",
+}
+"""(Regular expressions of the pre-tokenizer, whether whole words of the vocabulary are used without merges) -> the
+name that llama.cpp has for it."""
+_TITLE = "The tokenizer cannot be written as GGUF"
+_HINT = "Choose the format Safetensors folder."
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """``model`` and ``pre`` choose the tokenizer of llama.cpp. ``scores`` are only used by SentencePiece's, ``merges``
+    only by BPE. ``prefix``: a space is added before the text."""
+
+    model: str
+    pre: str
+    tokens: Sequence[str]
+    types: Sequence[int]
+    scores: Sequence[float] = ()
+    merges: Sequence[str] = ()
+    prefix: bool = False
+    dropped: int = 0
+
+
+def load_plain(folder: Path) -> Any:
+    """The tokenizer of a folder as it is stored, without a default chat template."""
+    with reading(folder, "tokenizer"):
+        return AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
+        )
+
+
+def vocabulary(tokenizer: Any, rows: int, kept_pre: str) -> Vocabulary:
+    """The vocabulary for a model with ``rows`` embeddings. ``kept_pre`` is the pre-tokenizer of the GGUF file that
+    the base model was imported from. Raises ``StudioError`` for a tokenizer that llama.cpp does not have."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        raise _refused("it has no tokenizer.json")
+    data = json.loads(core.to_str())
+    model = data["model"]
+    if model["type"] != "BPE":
+        raise _refused(f"llama.cpp has no tokenizer of the type {model['type']} for this model")
+    if not model["merges"]:
+        raise _refused("llama.cpp needs a vocabulary with merges")
+    merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+    tokens = {i: t for t, i in model["vocab"].items()}
+    if not model.get("byte_fallback"):
+        pre = kept_pre or _pre_tokenizer(data)
+        known = _types(tokens, data["added_tokens"])
+        listed, types = _listed(tokens, known, rows)
+        lines = [" ".join(m) for m in merges]
+        return Vocabulary("gpt2", pre, listed, types, (), lines, dropped=_over(tokens, rows))
+    known = _types(tokens, data["added_tokens"], _unknown(model))
+    ranks = _ranks(merges)
+    listed, types = _listed(tokens, known, rows)
+    lowest = -float(len(merges) + 1)
+    scores = [
+        -float(ranks[t]) if t in ranks and k == TokenType.NORMAL else lowest
+        for t, k in zip(listed, types, strict=True)
+    ]
+    prefix = _adds_space(data)
+    return Vocabulary("llama", "default", listed, types, scores, (), prefix, _over(tokens, rows))
+
+
+def _unknown(model: Mapping[str, Any]) -> str:
+    return str(model.get("unk_token") or "")
+
+
+def _over(tokens: Mapping[int, str], rows: int) -> int:
+    return sum(1 for i in tokens if i >= rows)
+
+
+def _types(
+    tokens: dict[int, str], added: Sequence[Mapping[str, Any]], unknown: str = ""
+) -> dict[int, int]:
+    """The type of each token; adds the added tokens to ``tokens``."""
+    types: dict[int, int] = dict.fromkeys(tokens, int(TokenType.NORMAL))
+    if unknown:  # a vocabulary of SentencePiece
+        for i, text in tokens.items():
+            if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+                types[i] = int(TokenType.BYTE)
+    for token in added:
+        i, text = int(token["id"]), str(token["content"])
+        if token.get("special") or _looks_special(text):
+            types[i] = int(TokenType.CONTROL)
+        else:
+            types[i] = int(TokenType.USER_DEFINED)
+            text = text.replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+        tokens[i] = text
+    for i, text in tokens.items():
+        if unknown and text == unknown:
+            types[i] = int(TokenType.UNKNOWN)
+    return types
+
+
+def _looks_special(text: str) -> bool:
+    """Some models have added tokens that are written like special ones, but are not marked as such."""
+    return (text.startswith("<|") and text.endswith("|>")) or text in ("<pad>", "<mask>")
+
+
+def _listed(
+    tokens: Mapping[int, str], types: Mapping[int, int], rows: int
+) -> tuple[list[str], list[int]]:
+    """Text and type of every row of the embedding; rows without a token are unused."""
+    texts = [tokens.get(i, f"[PAD{i}]") for i in range(rows)]
+    return texts, [types.get(i, int(TokenType.UNUSED)) for i in range(rows)]
+
+
+def _pre_tokenizer(data: Mapping[str, Any]) -> str:
+    """The name by which llama.cpp knows the pre-tokenizer."""
+    normalizer = data.get("normalizer")
+    if normalizer and normalizer["type"] != "NFC":  # llama.cpp does not normalize
+        raise _refused(f"llama.cpp does not normalize text as it does ({normalizer['type']})")
+    whole = bool(data["model"].get("ignore_merges"))
+    steps = _steps(data.get("pre_tokenizer"))
+    found = _PRE.get((tuple(s for s in steps if s), whole))
+    if found is None:
+        raise _refused("llama.cpp does not know its pre-tokenizer")
+    return found
+
+
+def _steps(pre: Mapping[str, Any] | None) -> list[str]:
+    """The parts of a pre-tokenizer: regular expressions, or words for what has none. Empty for one that only
+    replaces bytes."""
+    if pre is None:
+        return ["none"]
+    kind = pre["type"]
+    if kind == "Sequence":
+        return [step for part in pre["pretokenizers"] for step in _steps(part)]
+    if kind == "ByteLevel" and not pre.get("add_prefix_space"):
+        return ["gpt2" if pre.get("use_regex", True) else ""]
+    if kind == "Digits" and pre.get("individual_digits"):
+        return ["digits"]
+    pattern = pre.get("pattern", {}).get("Regex")
+    if kind == "Split" and pattern and not pre.get("invert") and pre["behavior"] == "Isolated":
+        return [str(pattern)]
+    return [f"<{kind}>"]
+
+
+def _ranks(merges: Sequence[Sequence[str]]) -> dict[str, int]:
+    """For each token the place of its merges. SentencePiece merges by the score of the result, so that merges with
+    the same result must not have others between them."""
+    ranks: dict[str, int] = {}
+    last = ""
+    for place, (left, right) in enumerate(merges):
+        whole = left + right
+        if whole != last and whole in ranks:
+            raise _refused("llama.cpp cannot merge tokens in its order")
+        ranks.setdefault(whole, place)
+        last = whole
+    return ranks
+
+
+def _adds_space(data: Mapping[str, Any]) -> bool:
+    """Whether a space is added before the text."""
+    normalizer, pre = data.get("normalizer") or {}, data.get("pre_tokenizer") or {}
+    parts = [*normalizer.get("normalizers", [normalizer]), *pre.get("pretokenizers", [pre])]
+    return any(
+        p.get("type") == "Prepend"
+        or (p.get("type") == "Metaspace" and p["prepend_scheme"] != "never")
+        for p in parts
+    )
+
+
+def _refused(reason: str) -> StudioError:
+    return StudioError(
+        f"the tokenizer of this model cannot be written: {reason}.",
+        title=_TITLE,
+        hint=_HINT,
+        code="gguf_tokenizer",
+        field="format",
+    )
+
+
+def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) -> None:
+    """Add the keys of the tokenizer."""
+    writer.add_tokenizer_model(found.model)
+    writer.add_tokenizer_pre(found.pre)
+    writer.add_token_list(list(found.tokens))
+    writer.add_token_types(list(found.types))
+    if found.model == "llama":
+        writer.add_token_scores(list(found.scores))
+        writer.add_add_space_prefix(found.prefix)
+    elif found.merges:
+        writer.add_token_merges(list(found.merges))
+    _add_special(writer, tokenizer, len(found.tokens))
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        writer.add_chat_template([{"name": n, "template": t} for n, t in template.items()])
+    elif template:
+        writer.add_chat_template(template)
+
+
+def _add_special(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
+    """Add the ids of the special tokens, and whether a text begins with BOS and ends with EOS."""
+    ids = {
+        "bos": tokenizer.bos_token_id,
+        "eos": tokenizer.eos_token_id,
+        "unk": tokenizer.unk_token_id,
+        "pad": tokenizer.pad_token_id,
+    }
+    end = turn_end_id(tokenizer) if tokenizer.chat_template else None
+    if end is not None and end != ids["eos"]:
+        ids["eot"] = end
+    for name, token in ids.items():
+        if token is not None and token < rows:
+            getattr(writer, f"add_{name}_token_id")(token)
+    encoded = tokenizer("a")["input_ids"]
+    writer.add_add_bos_token(encoded[0] == ids["bos"] and ids["bos"] is not None)
+    writer.add_add_eos_token(encoded[-1] == ids["eos"] and ids["eos"] is not None)

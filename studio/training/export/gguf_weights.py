@@ -1,0 +1,160 @@
+"""The tensors of a model as llama.cpp expects them: their names, shapes, order of rows, and types.
+
+A tensor is read when it is written, so that one of them is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType
+
+from studio.errors import StudioError
+from studio.export_folder.gguf_architectures import Architecture
+from studio.training.export.gguf_config import rope_factors
+from studio.training.model.weights_file import StoredWeights
+
+Config = Mapping[str, Any]
+Array = np.ndarray[Any, Any]
+_UNUSED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+_SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+_BLOCK_ELEMENTS = 4_000_000
+"""Elements that are converted at once: the intermediate arrays of the quantization need several times their size."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the file: its name, its shape with the rows first, and how it is read. ``offset`` is added.
+    ``head``: it computes the logits."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+    offset: float = 0.0
+    head: bool = False
+
+    def type_for(self, quantization: str) -> GGMLQuantizationType:
+        """The type in a file of this quantization, as llama.cpp's own tools choose it: vectors, norms and positions
+        in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole
+        blocks."""
+        plain = len(self.shape) == 1 or not self.name.endswith((".weight", ".lora_a", ".lora_b"))
+        if plain or self.name.endswith("_norm.weight") or self.name == "position_embd.weight":
+            return GGMLQuantizationType.F32
+        chosen = quantization
+        if self.head and quantization in _SMALL_TYPES:
+            chosen = "Q8_0"
+        found = GGMLQuantizationType[chosen]
+        block, _ = gguf.GGML_QUANT_SIZES[found]
+        return found if self.shape[-1] % block == 0 else GGMLQuantizationType.F16
+
+    def size(self, quantization: str) -> int:
+        """The bytes of its data in a file of this quantization."""
+        block, size = gguf.GGML_QUANT_SIZES[self.type_for(quantization)]
+        return int(np.prod(self.shape)) // block * size
+
+
+def converted(
+    tensor: Tensor, stored: torch.Tensor, kind: GGMLQuantizationType, tick: Callable[[], None]
+) -> Array:
+    """The data of a tensor in this type. ``tick`` is called for every few million elements and may raise."""
+    rows = stored.reshape(-1, stored.shape[-1])
+    size, bytes_of = gguf.GGML_QUANT_SIZES[kind]
+    plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(kind)
+    width = rows.shape[1] if plain else rows.shape[1] // size * bytes_of
+    found: Array = np.empty((rows.shape[0], width), dtype=plain or np.uint8)
+    step = max(1, _BLOCK_ELEMENTS // rows.shape[1])
+    for start in range(0, rows.shape[0], step):
+        tick()
+        block = rows[start : start + step].float()
+        if tensor.offset:
+            block = block + tensor.offset
+        found[start : start + step] = gguf.quants.quantize(block.contiguous().numpy(), kind)
+    return found.reshape(*stored.shape[:-1], width)
+
+
+class Names:
+    """Finds the name in GGUF of a tensor of transformers."""
+
+    def __init__(self, found: Architecture, config: Config) -> None:
+        layers = config.get("num_hidden_layers") or config["n_layer"]
+        arch = next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == found.name)
+        self._map = gguf.get_tensor_name_map(arch, int(layers))
+        self._arch = found.name
+
+    def of(self, name: str) -> str:
+        """The name in GGUF. Raises ``StudioError`` for a tensor that the architecture does not have."""
+        # Some models are stored without the prefix of the head's class, such as GPT-2 on the Hub.
+        for full in (name, f"model.{name}", f"transformer.{name}"):
+            mapped = self._map.get_name(full, try_suffixes=(".weight", ".bias"))
+            if mapped is not None:
+                break
+        if mapped is None:
+            raise StudioError(
+                f"the tensor {name} has no place in a GGUF file of the architecture {self._arch}.",
+                title="The model cannot be written as GGUF",
+                hint="Choose the format Safetensors folder.",
+                code="gguf_unsupported",
+                field="format",
+            )
+        return mapped
+
+
+def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """The rows of Q or K in the order of llama.cpp: within a head, the two halves are interleaved."""
+    half = weight.shape[0] // heads // 2
+    parts = weight.reshape(heads, 2, half, *weight.shape[1:])
+    return parts.transpose(1, 2).reshape(weight.shape)
+
+
+def rows_of(found: Architecture, config: Config, name: str, weight: torch.Tensor) -> torch.Tensor:
+    """The rows of a weight (or of B of an adapter) in the order that llama.cpp expects."""
+    if not found.permuted:
+        return weight
+    layer = name.rpartition(".")[0] if name.endswith((".weight", ".bias")) else name
+    heads = config["num_attention_heads"]
+    if layer.endswith("k_proj"):
+        heads = config.get("num_key_value_heads") or heads
+    elif not layer.endswith("q_proj"):
+        return weight
+    return permuted(weight, heads)
+
+
+def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Tensor]:
+    """The tensors of a stored model, in the order of its files; none is read yet."""
+    stored = StoredWeights(folder)
+    names = Names(found, config)
+    tied = bool(config.get("tie_word_embeddings"))
+    tensors = [
+        Tensor(name, array.shape, lambda a=array: torch.from_numpy(a))  # type: ignore[misc]
+        for name, array in rope_factors(config).items()
+    ]
+    for entry in stored.entries():
+        if entry.name.endswith(_UNUSED) or (tied and entry.name == "lm_head.weight"):
+            continue
+        shape = entry.shape
+        if entry.name.endswith(found.transposed) and len(shape) == 2:
+            shape = (shape[1], shape[0])
+        norm = found.norm_offset if entry.name.endswith("norm.weight") else 0.0
+        read = _reader(stored, entry.name, found, config)
+        name = names.of(entry.name)
+        head = name == ("token_embd.weight" if tied else "output.weight")
+        tensors.append(Tensor(name, shape, read, norm, head))
+    return tensors
+
+
+def _reader(
+    stored: StoredWeights, name: str, found: Architecture, config: Config
+) -> Callable[[], torch.Tensor]:
+    def read() -> torch.Tensor:
+        weight = stored.tensor(name)
+        if name.endswith(found.transposed) and weight.dim() == 2:
+            weight = weight.T
+        return rows_of(found, config, name, weight).contiguous()
+
+    return read
