@@ -259,7 +259,8 @@ def _quoted(text: object) -> str:
 def evaluation_table(evaluation: dict[str, Any]) -> str:
     """Held-out measures before and after, in per cent."""
     rows = evaluation.get("rows")
-    lines = [f"On {quantity(rows, 'held-out row')}:" if rows else "On held-out rows:"]
+    counted = quantity(rows, "held-out row") if isinstance(rows, int) else "held-out rows"
+    lines = [f"On {counted}:"]
     lines.append(f"  {'measure':<20}{'before':>10}{'after':>10}")
     for name, pair in (evaluation.get("measures") or {}).items():
         before, after = (_share(pair.get(k)) for k in ("before", "after"))

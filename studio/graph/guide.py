@@ -92,7 +92,7 @@ _PROBLEM_CODES = {
     _LOAD: (
         "adapter_beside bad_config bad_model bad_weights foreign_code gguf_import "
         "layer_count link_outside missing_file missing_setting missing_tensors model_load "
-        "no_tokenizer no_weights not_a_model old_runtime quantized_source surplus_tensors "
+        "no_tokenizer no_weights not_a_model old_runtime pickle_weights quantized_source surplus_tensors "
         "tied_ends tied_tokens unknown_starter unsupported_model wrong_hash wrong_shapes"
     ),
     _HUB: "download_damaged download_failed",
@@ -107,6 +107,9 @@ _PROBLEM_CODES = {
     _EXPORT: "file_in_the_way folder_not_empty invalid_name path_too_long wrong_export",
     _VERIFIED: "adapter_damaged export_mismatch merge_mismatch reload_mismatch",
     _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
+    "gguf.md#what-cannot-be-exported": "gguf_unsupported",
+    "gguf.md#the-tokenizer": "gguf_tokenizer",
+    "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _NO_GPU: "gpu_lost gpu_not_used no_such_device two_devices",
     _DISK: "copy_failed disk_full no_permission not_writable runs_folder save_failed",

@@ -30,6 +30,7 @@ from studio.training.saved.tensor_files import read_tensors, write_tensors
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.studio.runs.toy_runs import events_of
 from tests.studio.training.adapters import random_adapter, tiny_base
+from tests.studio.training.gguf_models import make_bpe_tokenizer
 from tests.studio.training.methods import METHODS, each, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_full_fine_tuning import trained as fully_trained
@@ -143,7 +144,10 @@ def test_merging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: boo
 
 
 def test_resizing_and_each_export(tmp_path: Path) -> None:
-    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    base = tiny_base(tmp_path)
+    adapter = random_adapter(tmp_path, base)
+    for folder in (base.path, adapter.path):
+        make_bpe_tokenizer().save_pretrained(folder)  # with merges, which GGUF needs
     with windows_files(tmp_path) as files:
         model = merged(tmp_path, adapter)
         small = resize_adapter(
