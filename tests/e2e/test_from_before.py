@@ -66,8 +66,8 @@ def recorded(place: Path) -> dict[str, Any]:
 
 
 def without_texts(problem: dict[str, Any]) -> dict[str, Any]:
-    """A Problem without its sentences, which may be worded anew."""
-    return {k: v for k, v in problem.items() if k not in ("sentence", "hint", "title")}
+    """A Problem without its sentences, which may be worded anew, and without the page of the guide, which is new."""
+    return {k: v for k, v in problem.items() if k not in ("sentence", "hint", "title", "guide")}
 
 
 ADDED = {

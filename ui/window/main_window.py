@@ -34,6 +34,7 @@ from ui.monitor.log import LogPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
 from ui.monitor.samples import SamplesPanel
+from ui.monitor.tools import LEAST_NODES_PX
 from ui.style import icons, theme
 from ui.style.guide_link import explain
 from ui.style.widgets import FRAME
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 FIRST_SIZE = QSize(1280, 800)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
-WIDE_SHARE = 0.55
+WIDE_SHARE, LEAST_WIDE_SHARE = 0.55, 0.45
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
 TABS_MARGIN_PX = 8
@@ -238,10 +239,19 @@ class MainWindow(QMainWindow):
         before = dock.width()
         if wide:
             self._left_px = left.width()  # a wide inspector may take some of it
-        wanted = round(self.width() * WIDE_SHARE) if wide else narrow_px
+        wanted = self._wide_px(left.width()) if wide else narrow_px
         widths = [wanted, self._left_px or left.width()]
         self.resizeDocks([dock, left], widths, Qt.Orientation.Horizontal)
         return before
+
+    def _wide_px(self, left: int) -> int:
+        """The width of a wide inspector: its usual share of the window, or less, but not below its least share, so
+        that all tabs of the lower dock stay in view, also with a number of results and a choice of trainings."""
+        bar = self.tabs.tabBar()
+        count = bar.fontMetrics().horizontalAdvance(" (000)")
+        tabs = bar.sizeHint().width() + count + LEAST_NODES_PX + 2 * TABS_MARGIN_PX
+        wanted = min(round(self.width() * WIDE_SHARE), self.width() - left - tabs)
+        return max(wanted, round(self.width() * LEAST_WIDE_SHARE))
 
     def show_tab(self, index: int) -> None:
         """Bring a tab of the lower dock to the front."""
