@@ -270,19 +270,20 @@ def answer(qtbot: QtBot, *choices: str) -> list[str]:
     """Answer the next questions, one after the other; returns the list that will hold their sentences."""
     asked: list[str] = []
     answered: list[QWidget] = []
+    owner = QWidget()
+    qtbot.addWidget(owner)  # no timer is left for the dialogs of later tests
 
     def press() -> None:
         dialog = QApplication.activeModalWidget()
         if not isinstance(dialog, ChoiceDialog) or dialog in answered:
-            QTimer.singleShot(10, press)
+            QTimer.singleShot(10, owner, press)
             return
         choice = choices[len(asked)]
         asked.append(dialog.accessibleDescription())
         answered.append(dialog)
         if len(asked) < len(choices):
-            QTimer.singleShot(
-                0, press
-            )  # the click returns when the next question has been answered
+            # The click returns when the next question has been answered.
+            QTimer.singleShot(0, owner, press)
         words = {
             "open": "Open Starter Project",
             "cancel": "Cancel",
@@ -291,7 +292,7 @@ def answer(qtbot: QtBot, *choices: str) -> list[str]:
         button = next(b for b in dialog.findChildren(QPushButton) if b.text() == words[choice])
         QTest.mouseClick(button, LEFT)
 
-    QTimer.singleShot(0, press)
+    QTimer.singleShot(0, owner, press)
     return asked
 
 
