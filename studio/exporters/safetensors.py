@@ -7,11 +7,11 @@ weights, config, tokenizer, chat template and end tokens, with a reference to it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from studio.export_folder.copy_files import copy_files, folder_size
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.node_settings.export import SafetensorsSettings
 from studio.values import FULL_FINE_TUNING, AdapterValue
 from studio.variants.exporter import Exportable, Exporter, Written
 
@@ -19,31 +19,9 @@ if TYPE_CHECKING:
     from studio.graph.context import StepContext
 
 
-class SafetensorsSettings(Settings):
-    """The form in which an adapter is written; a model is always written as it is."""
-
-    form: Literal["portable", "as_trained"] = setting(
-        "portable",
-        "Adapter form",
-        "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
-        "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
-        "other programs may apply another scale without an error. Models are not affected.",
-        choice_labels={"portable": "Portable", "as_trained": "As trained"},
-    )
-    max_rank: int = setting(
-        64,
-        "Maximum rank",
-        "What is not a LoRA (DoRA, OFT, fully trained modules, trained tokens, ...) is converted by a singular "
-        "value decomposition to at most this rank; the share of the change that is kept is shown. Typical: 32 to "
-        "256. A higher rank keeps more and makes a larger file. The rank of a LoRA is not lowered.",
-        ge=1,
-        le=512,
-        advanced=True,
-        shown_if={"form": "portable"},
-    )
-
-
-def write(context: StepContext, value: Exportable, settings: Any, folder: Path) -> Written | None:
+def write(
+    context: StepContext, value: Exportable, settings: SafetensorsSettings, folder: Path
+) -> Written | None:
     """Write the files of the model or adapter into ``folder``."""
     if not isinstance(value, AdapterValue):
         in_run = folder.is_relative_to(context.folder)

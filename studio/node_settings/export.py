@@ -1,10 +1,13 @@
-"""The settings of the Export node."""
+"""The settings of the Export node and of its formats."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
+
+from pydantic import field_validator
 
 from studio.graph.schema import Settings, setting
+from studio.shown_text import short
 
 
 class ExportSettings(Settings):
@@ -28,3 +31,66 @@ class ExportSettings(Settings):
         widget="folder",
         placeholder="in the run folder",
     )
+
+
+class SafetensorsSettings(Settings):
+    """The form in which an adapter is written; a model is always written as it is."""
+
+    form: Literal["portable", "as_trained"] = setting(
+        "portable",
+        "Adapter form",
+        "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
+        "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
+        "other programs may apply another scale without an error. Models are not affected.",
+        choice_labels={"portable": "Portable", "as_trained": "As trained"},
+    )
+    max_rank: int = setting(
+        64,
+        "Maximum rank",
+        "What is not a LoRA (DoRA, OFT, fully trained modules, trained tokens, ...) is converted by a singular "
+        "value decomposition to at most this rank; the share of the change that is kept is shown. Typical: 32 to "
+        "256. A higher rank keeps more and makes a larger file. The rank of a LoRA is not lowered.",
+        ge=1,
+        le=512,
+        advanced=True,
+        shown_if={"form": "portable"},
+    )
+
+
+Quantization = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+
+
+class GgufSettings(Settings):
+    """The quantizations of a model, and the rank of an adapter."""
+
+    quantizations: list[Quantization] = setting(
+        ["Q8_0"],
+        "Quantizations",
+        "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0. Q8_0 takes 8.5 bits per "
+        "weight and stays close to the model; Q4_0 takes 4.5 bits and loses the most. Adapters are not quantized: "
+        "they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
+        max_length=8,
+    )
+    max_rank: int = setting(
+        64,
+        "Maximum rank",
+        "Of an adapter. What is not a LoRA (DoRA, OFT, ...) is converted by a singular value decomposition to at "
+        "most this rank; the share of the change that is kept is shown. Typical: 32 to 256. Models are not affected.",
+        ge=1,
+        le=512,
+        advanced=True,
+    )
+
+    @field_validator("quantizations", mode="before")
+    @classmethod
+    def _known_once(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, list):
+            return chosen
+        names = list(dict.fromkeys(str(name).upper() for name in chosen))
+        known = get_args(Quantization)
+        other = next((n for n in names if n not in known), None)
+        if other is not None:
+            raise ValueError(f"the quantization {short(other)} is not one of {', '.join(known)}.")
+        if not names:
+            raise ValueError("choose at least one quantization.")
+        return names

@@ -197,8 +197,8 @@ def sorted_artifacts(
 
 
 def artifact_words(artifact: Mapping[str, Any]) -> str:
-    """What an artifact is called: ``merged_model`` becomes “Merged model”; an exported model is told from the one
-    that it was made of."""
+    """The displayed name of an artifact: “Merged model” for ``merged_model``, prefixed with “Exported” if it was
+    written by an Export node."""
     kind = str(artifact.get("kind") or "file")
     words = KINDS.get(kind, kind.replace("_", " ").capitalize())
     kept = words.startswith("GGUF")

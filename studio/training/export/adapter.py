@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 
@@ -20,6 +19,7 @@ from studio.export_folder.model_card import base_name
 from studio.export_folder.readers import TITLES, Reading, readings, vllm_rank
 from studio.graph.context import StepContext
 from studio.model.folder_files import json_or_empty
+from studio.node_settings.export import SafetensorsSettings
 from studio.system.atomic import write_atomic
 from studio.training.adapter.build import method_of
 from studio.training.adapter.verify import tolerance
@@ -35,7 +35,7 @@ _GENERATION = "generation_config.json"
 
 
 def write_adapter(
-    context: StepContext, value: AdapterValue, settings: Any, folder: Path
+    context: StepContext, value: AdapterValue, settings: SafetensorsSettings, folder: Path
 ) -> Written:
     """Write the adapter into ``folder``. Raises ``StudioError`` if the portable form has another effect."""
     plain, refused = None, None

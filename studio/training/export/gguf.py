@@ -27,6 +27,7 @@ from studio.graph.context import StepContext
 from studio.model.damaged import reading
 from studio.model.folder_files import json_or_empty
 from studio.model.models import starter_of
+from studio.node_settings.export import GgufSettings
 from studio.training.export.gguf_config import add_hyperparameters
 from studio.training.export.gguf_file import data_size, write_files
 from studio.training.export.gguf_tokenizer import (
@@ -46,7 +47,7 @@ _LONGEST_NAME = 40
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
-def needed_bytes(value: Exportable, settings: Any) -> int:
+def needed_bytes(value: Exportable, settings: GgufSettings) -> int:
     """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
     if isinstance(value, AdapterValue):
         _architecture(Path(value.model.model.path))
@@ -72,7 +73,9 @@ def adapter_types(quantizations: Sequence[str]) -> list[str]:
     return [q for q in quantizations if q in _FLOATS] or ["F32"]
 
 
-def write_gguf(context: StepContext, value: Exportable, settings: Any, folder: Path) -> Written:
+def write_gguf(
+    context: StepContext, value: Exportable, settings: GgufSettings, folder: Path
+) -> Written:
     """Write one file for each quantization into ``folder``."""
     if isinstance(value, AdapterValue):
         return _write_adapter(context, value, settings, folder)
@@ -228,7 +231,7 @@ def _add_general(writer: gguf.GGUFWriter, name: str, value: Exportable, count: i
 
 
 def _write_adapter(
-    context: StepContext, value: AdapterValue, settings: Any, folder: Path
+    context: StepContext, value: AdapterValue, settings: GgufSettings, folder: Path
 ) -> Written:
     found, config = _architecture(Path(value.model.model.path))
     try:

@@ -13,13 +13,13 @@ import torch
 
 from studio.errors import Stopped, StudioError
 from studio.export_folder.gguf_architectures import ARCHITECTURES, refusal
-from studio.exporters.gguf import VARIANT, GgufSettings
+from studio.exporters.gguf import VARIANT
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.graph.schema import problems_in
 from studio.model.gguf_header import read_gguf_header
 from studio.node_settings.base_model import BaseModelSettings
-from studio.node_settings.export import ExportSettings
+from studio.node_settings.export import ExportSettings, GgufSettings
 from studio.nodes.export import NODE
 from studio.training.export.gguf import file_name
 from studio.training.export.gguf_tokenizer import vocabulary
