@@ -185,21 +185,16 @@ class Stage:
         self.wait(50)
 
     def wait(self, ms: int = SETTLE_MS) -> None:
-        """Let the window settle."""
-        from PySide6.QtTest import QTest
+        """Let timers and other processes come to their ends."""
+        from settling import settle
 
-        QTest.qWait(ms)
+        settle(ms)
 
     def until(self, holds: Callable[[], object]) -> None:
-        """Wait for something that takes its time."""
-        from PySide6.QtTest import QTest
+        """Wait for something that takes its time, and let the window settle."""
+        from settling import until
 
-        waited = 0
-        while not holds():
-            if waited >= WITHIN_MS:
-                raise TimeoutError("the window did not get into the wanted state")
-            QTest.qWait(50)
-            waited += 50
+        until(holds, WITHIN_MS)
         self.wait()
 
     def show_run(self, name: str, tab: int = 0) -> None:

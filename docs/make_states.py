@@ -235,20 +235,15 @@ class World:
 
     def wait(self, ms: int = SETTLE_MS) -> None:
         """Let timers and other processes come to their ends."""
-        from PySide6.QtTest import QTest
+        from settling import settle
 
-        QTest.qWait(ms)
+        settle(ms)
 
     def until(self, holds: Callable[[], object]) -> None:
-        """Wait for something that takes its time."""
-        from PySide6.QtTest import QTest
+        """Wait for something that takes its time, and let the window settle."""
+        from settling import until
 
-        waited = 0
-        while not holds():
-            if waited >= WITHIN_MS:
-                raise TimeoutError("the window did not get into the wanted state")
-            QTest.qWait(50)
-            waited += 50
+        until(holds, WITHIN_MS)
         self.wait()
 
     def click(self, button: QAbstractButton | QWidget) -> None:

@@ -7,6 +7,7 @@ and no download. It must not be used to judge quality: it knows nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ PAD_ID, START_ID, END_ID = 0, 1, 2
 VOCABULARY = 264  # three special tokens, 256 bytes, and a few unused rows as real models have
 
 
-def make_tiny_tokenizer() -> Any:
-    """One token per byte; pad is ``<|endoftext|>`` and the end of a turn is ``<|im_end|>``."""
+def make_tiny_tokenizer(
+    merges: Sequence[tuple[str, str]] = (), pre_tokenizer: Any = None, **options: Any
+) -> Any:
+    """One token per byte, and one for each of the merges; pad is ``<|endoftext|>`` and the end of a turn is
+    ``<|im_end|>``. The pre-tokenizer is that of GPT-2 unless another one is given."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *alphabet])}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = [*SPECIAL_TOKENS, *alphabet, *(left + right for left, right in merges)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges), **options))
+    core.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer = PreTrainedTokenizerFast(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.studio.training.adapters import SHAPE
-from tests.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS, VOCABULARY
+from tests.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS, VOCABULARY, make_tiny_tokenizer
 
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -103,25 +103,7 @@ MERGES = (("a", "b"), ("b", "c"), ("Ġ", "ab"))
 
 def make_bpe_tokenizer(pre_tokenizer: Any = None, **options: Any) -> Any:
     """A byte-level BPE tokenizer with these merges; by default with the pre-tokenizer of GPT-2."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokens = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokens += [left + right for left, right in MERGES]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=list(MERGES), **options))
-    core.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<|endoftext|>",
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return make_tiny_tokenizer(MERGES, pre_tokenizer, **options)
 
 
 def make_sentencepiece_tokenizer() -> Any:
