@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
@@ -73,6 +75,12 @@ def test_a_received_adapter_is_checked_before_the_run(tmp_path: Path) -> None:
     assert any(code == "adapter_folder" and "Load Adapter" in hint for _, code, hint in wrong)
 
 
+def stronger(weights: Path) -> None:
+    """Another adapter of the same shape and size."""
+    tensors = load_file(weights)
+    save_file({n: 2 * t for n, t in tensors.items()}, weights, metadata={"format": "pt"})
+
+
 def test_a_received_adapter_is_evaluated_merged_and_exported(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_rows(tmp_path / "rows.jsonl")
@@ -92,6 +100,12 @@ def test_a_received_adapter_is_evaluated_merged_and_exported(tmp_path: Path) -> 
     again = studio("run", project, "--runs", tmp_path / "runs", "--json")
     assert again.status == "completed"
     assert "load" in {e["node"] for e in again.of("StepFinished") if e["cached"]}
+    stronger(tmp_path / "received" / "adapter_model.safetensors")
+    other = studio("run", project, "--runs", tmp_path / "runs", "--json")
+    assert {e["node"]: e["cached"] for e in other.of("StepFinished")} == {
+        **dict.fromkeys(("data", "base"), True),
+        **dict.fromkeys(("load", "merge", "share", "export", "test"), False),
+    }
     (tmp_path / "received" / "adapter_model.safetensors").write_bytes(b"other")
     changed = studio("run", project, "--runs", tmp_path / "runs", "--json")
     assert changed.code != 0

@@ -165,12 +165,13 @@ def test_a_small_window_keeps_its_palette_and_tabs(make_session: MakeSession) ->
     assert window.monitor.tools._caption.isVisible()
 
 
+@pytest.mark.parametrize("width", [1280, 1366, 1600])
 @pytest.mark.parametrize("trainings", [1, 2])
 def test_every_tab_is_in_view_beside_a_wide_inspector(
-    make_session: MakeSession, trainings: int
+    make_session: MakeSession, trainings: int, width: int
 ) -> None:
     window = make_session().window
-    window.resize(1280, 800)
+    window.resize(width, 800)
     QApplication.processEvents()
     tools = window.monitor.tools
     tools.set_nodes({str(i): f"A training with a title {i}" for i in range(trainings)}, "0")

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QPushButton
+from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.cli import listing
@@ -135,19 +135,19 @@ def stop_in_the_middle(session: Session, qtbot: QtBot) -> RunFolder:
     return runs_of(session)[0]
 
 
-def answer(title: str, seen: list[str]) -> None:
-    """Press a button of the open dialog once it is shown, and note its text."""
+def answer(owner: QWidget, title: str, seen: list[str]) -> None:
+    """Press a button of the open dialog once it is shown, and note its text. Nothing is left after ``owner``."""
 
     def press() -> None:
         dialog = QApplication.activeModalWidget()
         if dialog is None:
-            QTimer.singleShot(20, press)
+            QTimer.singleShot(20, owner, press)
             return
         seen.append(dialog.accessibleDescription())
         (button,) = [b for b in dialog.findChildren(QPushButton) if b.text() == title]
         QTest.mouseClick(button, LEFT)
 
-    QTimer.singleShot(0, press)
+    QTimer.singleShot(0, owner, press)
 
 
 @pytest.mark.parametrize("choice", ["Run with the New Settings", "Resume as It Was", "Cancel"])
@@ -162,7 +162,7 @@ def test_resume_names_what_has_changed_and_asks(
     type_setting(session, qtbot, "toy", "delay_s", "0")
     type_setting(session, qtbot, "toy", "steps", "30")
     seen: list[str] = []
-    answer(choice, seen)
+    answer(session.window, choice, seen)
     qtbot.mouseClick(window.banner.button("Resume"), LEFT)
     qtbot.waitUntil(lambda: bool(seen))
     assert "The project has changed since this run." in seen[0]

@@ -204,6 +204,10 @@ def test_settings_of_a_newer_peft_are_named(tmp_path: Path) -> None:
     found = loaded(tmp_path, base, folder, recorder)
     assert "use_tomorrow" in sentences(recorder)
     assert "unused_tomorrow" not in sentences(recorder)
+    folder = configure(Path(value.path), use_tomorrow=False)
+    quiet = Recorder()
+    loaded(tmp_path / "again", base, folder, quiet)
+    assert "does not know" not in sentences(quiet)
     assert float((logits(plain_adapted(found)) - logits(plain_adapted(value))).abs().max()) == 0
 
 

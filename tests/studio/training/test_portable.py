@@ -29,6 +29,7 @@ from tests.studio.training.adapters import (
 )
 from tests.studio.training.methods import METHODS, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.studio.training.test_resize import resized
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -270,6 +271,39 @@ def test_wide_layers_are_decomposed_too(tmp_path: Path) -> None:
     cut = decomposed(change, 3, noise)
     values = torch.linalg.svdvals(change.double())
     assert cut.lost == pytest.approx(float(values[3:].square().sum()), rel=1e-2)
+
+
+@pytest.mark.parametrize(("r", "option"), [(8, 8), (9, 16), (16, 16), (300, 320)])
+def test_the_rank_that_vllm_has_to_be_started_with(tmp_path: Path, r: int, option: int) -> None:
+    value = random_adapter(tmp_path, tiny_base(tmp_path), r=r, target_modules=["q_proj"])
+    card = (exported(tmp_path, value) / "README.md").read_text(encoding="utf-8")
+    assert f"| option for vLLM | --max-lora-rank {option} |" in card
+
+
+@pytest.mark.parametrize("energy", [0.6, 0.95])
+def test_a_resized_adapter_has_the_same_effect_everywhere(tmp_path: Path, energy: float) -> None:
+    """Its layers have ranks of their own, which llama.cpp reads differently; the portable form fills them up."""
+    value = random_adapter(tmp_path, tiny_base(tmp_path), r=6, use_rslora=True)
+    small = resized(tmp_path, value, by="energy", energy=energy)
+    kept, plain = (
+        exported(tmp_path / "a", small, form="as_trained"),
+        exported(tmp_path / "b", small),
+    )
+    assert config_of(kept)["rank_pattern"]
+    assert loads(kept)["llama_cpp"] is False
+    assert loads(plain) == {"peft": True, "vllm": True, "llama_cpp": True}
+    assert_all_agree(small, plain)
+
+
+def test_adapters_that_lead_out_of_their_folder_are_refused(tmp_path: Path) -> None:
+    for form in ("portable", "as_trained"):
+        value = random_adapter(tmp_path / form, tiny_base(tmp_path / form))
+        secret = tmp_path / form / "secret.json"
+        secret.write_text("{}", encoding="utf-8")
+        (Path(value.path) / "notes.json").symlink_to(secret)
+        with pytest.raises(StudioError, match=r"notes\.json"):
+            exported(tmp_path / form, value, form=form)
+        assert not (tmp_path / form / "out" / "export").exists()
 
 
 def test_a_form_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
