@@ -24,6 +24,7 @@ from studio.export_folder.gguf_architectures import (
 )
 from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
+from studio.model.adapter_files import PREFIX
 from studio.model.damaged import reading
 from studio.model.folder_files import json_or_empty
 from studio.model.models import starter_of
@@ -37,7 +38,7 @@ from studio.training.export.gguf_tokenizer import (
     vocabulary,
 )
 from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
-from studio.training.export.portable import NotPlain, Pair, Plain, plain_form
+from studio.training.export.portable import NotPlain, Plain, plain_form
 from studio.training.saved.snapshot import ADAPTER
 from studio.values import AdapterValue, ModelValue
 from studio.variants.exporter import Exportable, Written
@@ -269,7 +270,7 @@ def _write_adapter(
 def _adapter_tensors(plain: Plain, found: Architecture, config: dict[str, Any]) -> list[Tensor]:
     """A and B of every layer by their names in GGUF. Raises ``NotPlain`` for what llama.cpp cannot load."""
     if plain.left:
-        name = next(iter(plain.left)).removeprefix("base_model.model.")
+        name = next(iter(plain.left)).removeprefix(PREFIX)
         raise NotPlain(f"llama.cpp has no adapters that change {name}")
     names = Names(found, config)
     tensors = []
@@ -279,7 +280,7 @@ def _adapter_tensors(plain: Plain, found: Architecture, config: dict[str, Any]) 
             raise NotPlain(
                 "llama.cpp has no adapters of an embedding that the head shares, and this one changes it"
             )
-        a, b = _padded(pair, plain.rank)
+        a, b = pair.padded(plain.rank)
         b = rows_of(found, config, path, b)
         if pair.embedding:  # llama.cpp takes rows of A by the token
             a = a.T
@@ -287,12 +288,6 @@ def _adapter_tensors(plain: Plain, found: Architecture, config: dict[str, Any]) 
             data = part.contiguous()
             tensors.append(Tensor(f"{name}.{end}", tuple(data.shape), partial(_same, data)))
     return tensors
-
-
-def _padded(pair: Pair, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    more = rank - pair.a.shape[0]
-    pad = torch.nn.functional.pad
-    return pad(pair.a, (0, 0, 0, more)), pad(pair.b, (0, more))
 
 
 def _same(data: torch.Tensor) -> torch.Tensor:

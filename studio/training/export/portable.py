@@ -63,6 +63,11 @@ class Pair:
     energy: float = 0.0
     lost: float = 0.0
 
+    def padded(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B of this rank, filled with zeros: (rank, in) and (out, rank)."""
+        more, pad = rank - self.a.shape[0], torch.nn.functional.pad
+        return pad(self.a, (0, 0, 0, more)), pad(self.b, (0, more))
+
 
 @dataclass
 class Plain:
@@ -268,10 +273,9 @@ def write_plain(
 
 def _tensors(plain: Plain) -> Iterator[tuple[str, torch.Tensor]]:
     for path, pair in plain.pairs.items():
-        more = plain.rank - pair.a.shape[0]
         ends = (EMBEDDING_A, EMBEDDING_B) if pair.embedding else (LORA_A, LORA_B)
-        yield f"{PREFIX}{path}{ends[0]}", torch.nn.functional.pad(pair.a, (0, 0, 0, more))
-        yield f"{PREFIX}{path}{ends[1]}", torch.nn.functional.pad(pair.b, (0, more))
+        for end, part in zip(ends, pair.padded(plain.rank), strict=True):
+            yield f"{PREFIX}{path}{end}", part
     yield from plain.left.items()
 
 
