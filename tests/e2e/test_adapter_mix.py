@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from PySide6.QtCore import QPoint
+from PySide6.QtCore import QPoint, QPointF
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QTableWidget, QWidget
 from pytestqt.qtbot import QtBot
@@ -141,7 +141,8 @@ def test_two_adapters_are_wired_and_weighted_in_the_window(
     prepare(tmp_path)
     session = open_window(project(tmp_path / "mix.studio", False))
     canvas = session.window.canvas
-    canvas.fit_all()
+    canvas.zoom_to(1.0)
+    canvas.centerOn(canvas.graph_scene.nodes["two"].scenePos() + QPointF(200, -50))
     for source, target in (("one", "mix.a"), ("two", "mix.b")):
         drag(canvas, port(canvas, f"{source}.adapter", "output"), port(canvas, target, "input"))
     into = {w.target_port: w.source for w in session.document.graph.wires_into("mix")}
@@ -155,10 +156,10 @@ def test_two_adapters_are_wired_and_weighted_in_the_window(
     assert field.accessibleName() == "Weight of Brief"
     click_node(session, "mix")
     press(session, "run")
-    qtbot.waitUntil(lambda: bool(list_runs(session.runs.runs_dir)), timeout=WAIT_MS)
-    qtbot.waitUntil(
-        lambda: bool(session.window.results.mixtures.findChildren(QTableWidget)), timeout=WAIT_MS
-    )
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    (run,) = list_runs(session.runs.runs_dir)
+    assert run.status() == "completed"
     tables = session.window.results.mixtures.findChildren(QTableWidget)
     texts = [
         [[t.item(r, c).text() for c in range(t.columnCount())] for r in range(t.rowCount())]

@@ -206,9 +206,9 @@ def test_dare_drops_what_peft_drops(tmp_path: Path, method: str) -> None:
     two = other_values(random_adapter(tmp_path / "two", base, size=0.2, r=3, target_modules=[Q]))
     options = {"method": method, "density": 0.6, "r": 32}
     found = changes(mixed(tmp_path, [one, two], (0.7, 0.5), seed=3, **options))[Q]
+    each = [changes(a)[Q] for a in (one, two)]
     torch.manual_seed(3)
-    function = getattr(merge_utils, method)
-    wanted = function([changes(a)[Q] for a in (one, two)], torch.tensor([0.7, 0.5]), 0.6)
+    wanted = getattr(merge_utils, method)(each, torch.tensor([0.7, 0.5]), 0.6)
     assert float((found - wanted).norm()) <= 1e-4 * float(wanted.norm())
     other = changes(mixed(tmp_path / "other", [one, two], (0.7, 0.5), seed=4, **options))[Q]
     assert float((other - found).norm()) > 0.1 * float(found.norm())
