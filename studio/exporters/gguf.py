@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from studio.errors import Problem
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder
@@ -38,7 +39,9 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether the architecture of the base model can be written, if its config is on this machine."""
+    """Whether the architecture of the base model can be written, if its config is on this machine, and whether the
+    program for the chosen quantizations is installed."""
+    yield from _missing_program(context)
     for kind, settings in context.upstream.values():
         folder = None
         if kind == "base_model" and settings is not None:
@@ -52,6 +55,20 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Choose the format Safetensors folder.",
                 code="gguf_unsupported",
             )
+
+
+def _missing_program(context: CheckContext) -> Iterable[Problem]:
+    _, own = context.project.get(context.node, ("", None))
+    given = getattr(own, "format_settings", {}).get("quantizations") or []
+    named = given if isinstance(given, list) else []
+    chosen = [str(q).upper() for q in named if str(q).upper() in TYPES]
+    if chosen and context.input_types.get("model") == "model" and find_quantizer() is None:
+        yield context.problem(
+            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
+            "format_settings.quantizations",
+            hint=how_to_get(),
+            code="no_quantizer",
+        )
 
 
 def _kind(value: Exportable) -> str:
