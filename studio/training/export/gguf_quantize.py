@@ -18,6 +18,7 @@ from studio.node_settings.train import TrainSettings
 from studio.system import busy_files
 from studio.system.children import end_child, start_child
 from studio.training.batch.batches import pad_rows
+from studio.training.export.gguf_file import data_size
 from studio.training.export.gguf_importance import collect, write_matrix
 from studio.training.export.gguf_weights import Names, Tensor
 from studio.training.loop.evaluation import evenly_spaced
@@ -45,6 +46,14 @@ def quantize_files(
 ) -> None:
     """Write all ``files`` (quantization -> path) from ``source``, with an importance matrix where it is wanted, and say
     what is stored in other types."""
+    for kind in files:
+        matrices = [t for t in tensors if len(t.shape) > 1]
+        narrow = sum(t.shape[-1] % gguf.QK_K != 0 for t in matrices)
+        context.notice(
+            f"{kind}: about {data_size(tensors, kind) / 1e6:,.1f} MB. {narrow} of {len(matrices)} matrices have rows "
+            "whose length is no multiple of 256, and are stored in other types.",
+            level="info",
+        )
     wanted = [q for q in files if settings.importance_matrix == "always" or q in WITH_MATRIX]
     matrix = source.parent / _MATRIX
     made = bool(wanted) and settings.importance_matrix != "never"
@@ -65,8 +74,7 @@ def quantize_files(
         listed = ", ".join(f"{n} in {t}" for t, n in sorted(others.items()))
         context.notice(
             f"{kind}: {count} of {total} matrices are stored in another type than {TYPES[kind]}"
-            f"{f' ({listed})' if listed else ''}. llama.cpp chooses better types for some layers, and others for rows "
-            f"whose length is no multiple of 256.{' An importance matrix was used.' if used else ''}",
+            f"{f' ({listed})' if listed else ''}.{' An importance matrix was used.' if used else ''}",
             level="info",
         )
     busy_files.remove(matrix)
