@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class StepContext:
     settings start. ``take_command`` returns and removes the oldest command of a name (``save``,
     ``sample``, ``finish``), or ``None``. A step sets ``reusable`` to False if its result is not what
     the settings describe, for example because a training was finished early: no other run reuses it.
+    ``other_inputs`` returns the inputs of the other steps of the run, by port, as far as they exist already.
     """
 
     node: str
@@ -49,6 +50,8 @@ class StepContext:
     reusable: bool = True
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
+    checks: list[Event] = field(default_factory=list)
+    other_inputs: Callable[[], list[Mapping[str, Any]]] = list
     _last_progress: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -57,6 +60,8 @@ class StepContext:
         sent = event(name, self.node, **data)
         if name == "Evaluation":  # kept in the step's record, so that a cached step sends it again
             self.evaluations.append(sent)
+        elif name == "ExportChecked":
+            self.checks.append(sent)
         self.emit_event(sent)
 
     def check(self) -> None:

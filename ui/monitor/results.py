@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxL
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
+from ui.monitor.check_table import CheckTable
 from ui.monitor.evaluation import ExampleTable, MeasureBars
 from ui.style.widgets import TextLabel, scrolling
 
@@ -44,6 +45,7 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.examples, 1)
         self.outcome = TextLabel("", self)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.checks = CheckTable(self)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
         self.artifacts.setMinimumWidth(LEAST_PX)
@@ -65,6 +67,7 @@ class ResultsPanel(QWidget):
         around.setContentsMargins(8, 6, 8, 4)
         around.addWidget(self.outcome)
         column.addLayout(around)
+        column.addWidget(self.checks)
         column.addWidget(self._split, 1)
         self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
@@ -92,11 +95,18 @@ class ResultsPanel(QWidget):
         found = outcome_of(self._state) if self._state is not None and ended else None
         self.outcome.setText(found.sentence() if found else "")
         self.outcome.setVisible(found is not None)
+        checks = self._state.checks if self._state else []
+        titles = (
+            {str(c["node"]): self._state.title_of(str(c["node"])) for c in checks}
+            if self._state
+            else {}
+        )
+        self.checks.show_checks(checks, titles)
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
         self._comparison.setVisible(bool(evaluations))
         self._show_evaluation()
-        self._stack.setCurrentIndex(1 if artifacts or evaluations or ended else 0)
+        self._stack.setCurrentIndex(1 if artifacts or evaluations or checks or ended else 0)
 
     def _list_evaluations(self, nodes: list[str]) -> None:
         """A tab for each Evaluate node of the run, if there are several; a new one is selected."""
