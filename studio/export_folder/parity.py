@@ -120,6 +120,10 @@ CAUSES: dict[str, Cause] = {
         "The quantization loses too much.",
         "Choose a quantization with more bits, such as Q8_0.",
     ),
+    "lossy": Cause(
+        "The quantization changes the answers noticeably.",
+        "Try it on your own questions, or choose one with more bits.",
+    ),
     "weights": Cause("Its weights are not those of the trained model.", _AGAIN),
     "rounding": Cause(
         "It differs a little more than rounding explains.",

@@ -22,6 +22,7 @@ from studio.node_settings.export import ExportSettings, GgufSettings
 from studio.training.export import gguf_weights
 from studio.training.export.gguf import write_gguf
 from studio.training.export.make import export
+from studio.training.export.parity import gate, read_model
 from studio.training.export.parity.gate import check_export
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.training.tokens.chat import load_tokenizer
@@ -36,6 +37,7 @@ from tests.studio.training.test_merge import merged
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 MODEL, ADAPTER = Readable("transformers", title="Model"), Readable("peft", title="Adapter")
 ROWS = 4
+READ_MODEL = "studio.training.export.parity.read_model"
 TARGETS = ["q_proj", "k_proj", "up_proj", "down_proj"]
 WEIGHTS = "model.safetensors"
 
@@ -56,6 +58,23 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> AdapterValue:
 def model(adapter: AdapterValue, tmp_path_factory: pytest.TempPathFactory) -> ModelValue:
     """The adapter merged into its base."""
     return merged(tmp_path_factory.mktemp("merged"), adapter)
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers and PEFT read in this process, which has imported them; llama.cpp in its own."""
+    ask = gate._Gate._ask
+
+    def here(self: Any, module: str, asked: dict[str, Any], what: str) -> Any:
+        if module != READ_MODEL:
+            return ask(self, module, asked, what)
+        try:
+            return read_model.answer(json.loads(json.dumps(asked)))
+        except Exception as error:
+            raise gate._Failed(str(error)) from error
+
+    monkeypatch.setattr(gate._Gate, "_ask", here)
+    monkeypatch.setattr(read_model, "tell", lambda **message: None)
 
 
 def exported(
@@ -123,6 +142,7 @@ def test_a_portable_adapter_is_proven(adapter: AdapterValue, tmp_path: Path) -> 
     exported(tmp_path, adapter, folder=str(folder), check_rows=0)
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_merged_model_is_proven(adapter: AdapterValue, model: ModelValue, tmp_path: Path) -> None:
     _, recorder = exported(tmp_path, model)
     (event,) = recorder.named("ExportChecked")
@@ -131,6 +151,7 @@ def test_a_merged_model_is_proven(adapter: AdapterValue, model: ModelValue, tmp_
 
 
 @needs_llama_cpp
+@pytest.mark.usefixtures("one_process")
 def test_gguf_files_of_the_model_are_proven(model: ModelValue, tmp_path: Path) -> None:
     own = {"quantizations": ["F32", "Q8_0"]}
     _, recorder = exported(tmp_path, model, format="gguf", format_settings=own)
@@ -143,6 +164,7 @@ def test_gguf_files_of_the_model_are_proven(model: ModelValue, tmp_path: Path) -
 
 
 @needs_llama_cpp
+@pytest.mark.usefixtures("one_process")
 def test_a_gguf_adapter_is_read_on_its_base(tmp_path: Path) -> None:
     base = model_value(save_noisy(tmp_path / "model", *FAMILIES["llama with biases"]))
     made = random_adapter(tmp_path, base, 0.15, target_modules=TARGETS, lora_alpha=12)
@@ -157,6 +179,7 @@ def test_a_gguf_adapter_is_read_on_its_base(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ faults
 
 
+@pytest.mark.usefixtures("one_process")
 def test_another_base_is_named(adapter: AdapterValue, model: ModelValue, tmp_path: Path) -> None:
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     config = folder / "adapter_config.json"
@@ -171,6 +194,7 @@ def test_another_base_is_named(adapter: AdapterValue, model: ModelValue, tmp_pat
     assert (found.verdict, found.code) == ("red", "wrong_base"), found
 
 
+@pytest.mark.usefixtures("one_process")
 def test_another_template_is_named(model: ModelValue, tmp_path: Path) -> None:
     folder = copied(model, tmp_path)
     tokenizer = load_tokenizer(folder)
@@ -182,6 +206,7 @@ def test_another_template_is_named(model: ModelValue, tmp_path: Path) -> None:
     assert found.kl_mean < 1e-5
 
 
+@pytest.mark.usefixtures("one_process")
 def test_another_end_token_is_named(model: ModelValue, tmp_path: Path) -> None:
     folder = copied(model, tmp_path)
     file = folder / "generation_config.json"
@@ -192,6 +217,7 @@ def test_another_end_token_is_named(model: ModelValue, tmp_path: Path) -> None:
     assert "<|im_end|>" in found.cause
 
 
+@pytest.mark.usefixtures("one_process")
 def test_lost_modules_are_named(adapter: AdapterValue, tmp_path: Path) -> None:
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     change(folder / "adapter_model.safetensors", lambda n, t: None if "lm_head" in n else t)
@@ -199,6 +225,7 @@ def test_lost_modules_are_named(adapter: AdapterValue, tmp_path: Path) -> None:
     assert (found.verdict, found.code) == ("red", "modules_lost"), found
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_lost_alpha_is_named(adapter: AdapterValue, tmp_path: Path) -> None:
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     config = folder / "adapter_config.json"
@@ -208,6 +235,7 @@ def test_a_lost_alpha_is_named(adapter: AdapterValue, tmp_path: Path) -> None:
     assert (found.verdict, found.code) == ("red", "alpha_lost"), found
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_double_merge_is_named(adapter: AdapterValue, model: ModelValue, tmp_path: Path) -> None:
     folder = copied(model, tmp_path)
     base = read_tensors(Path(adapter.model.model.path) / WEIGHTS)
@@ -216,6 +244,7 @@ def test_a_double_merge_is_named(adapter: AdapterValue, model: ModelValue, tmp_p
     assert (found.verdict, found.code) == ("red", "double_merge"), found
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_forgotten_adapter_is_named(
     adapter: AdapterValue, model: ModelValue, tmp_path: Path
 ) -> None:
@@ -225,6 +254,7 @@ def test_a_forgotten_adapter_is_named(
     assert (found.verdict, found.code) == ("red", "adapter_missing"), found
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_missing_shard_is_named(adapter: AdapterValue, tmp_path: Path) -> None:
     value = merged(tmp_path / "merged", adapter, shard_bytes=20_000)
     folder = copied(value, tmp_path)
@@ -237,6 +267,7 @@ def test_a_missing_shard_is_named(adapter: AdapterValue, tmp_path: Path) -> None
 
 @needs_llama_cpp
 @pytest.mark.parametrize("fault", ["forgotten", "swapped"])
+@pytest.mark.usefixtures("one_process")
 def test_rows_of_q_and_k_in_the_wrong_order_are_named(
     fault: str, model: ModelValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +286,7 @@ def test_rows_of_q_and_k_in_the_wrong_order_are_named(
 
 
 @needs_llama_cpp
+@pytest.mark.usefixtures("one_process")
 def test_template_and_end_token_of_a_gguf_file_are_compared(
     model: ModelValue, tmp_path: Path
 ) -> None:
@@ -275,6 +307,7 @@ def test_template_and_end_token_of_a_gguf_file_are_compared(
 
 
 @needs_llama_cpp
+@pytest.mark.usefixtures("one_process")
 def test_a_quantization_that_loses_the_training_is_named(tmp_path: Path) -> None:
     """The adapter changes the model by less than four bits do."""
     base = model_value(save_noisy(tmp_path / "model", *FAMILIES["llama with biases"]))
@@ -291,6 +324,7 @@ def test_a_quantization_that_loses_the_training_is_named(tmp_path: Path) -> None
 
 
 @needs_llama_cpp
+@pytest.mark.usefixtures("one_process")
 def test_a_damaged_file_is_red(model: ModelValue, tmp_path: Path) -> None:
     file = as_gguf(tmp_path, Path(model.path), model)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

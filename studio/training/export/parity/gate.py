@@ -1,8 +1,8 @@
 """The parity check: reads an export back in fresh processes and compares it with the trained model.
 
 The trained model is the base with the unmerged adapter, or the trained model itself after full fine-tuning, in float32
-where the memory allows. Each process holds one model; the probabilities of the trained model lie on disk. Nothing
-here changes the export, and a check that cannot be made is reported as not proven.
+where the memory allows. Each process holds one model. Nothing here changes the export, and a check that cannot be made
+is reported as not proven.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 
-from studio.errors import StudioError
+from studio.errors import Stopped, StudioError
 from studio.export_folder import llama_cpp
 from studio.export_folder.model_card import base_name
 from studio.export_folder.parity import CAUSES, Check, bits_of, gain_kept, judged
@@ -37,7 +36,7 @@ from studio.training.export.gguf import write_gguf
 from studio.training.export.parity.compare import difference, first_difference, loss
 from studio.training.export.parity.rows import HeldOut, held_out, trained_as
 from studio.training.fetch.gguf_reading import QuickReader
-from studio.training.model.load import free_bytes, free_memory, roomy_device
+from studio.training.model.load import config_of, free_bytes, free_memory, roomy_device
 from studio.training.saved.snapshot import CONFIG
 from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render
 from studio.training.tokens.ends import turn_end_id
@@ -81,7 +80,9 @@ def check_export(
         with tempfile.TemporaryDirectory(prefix="parity-", dir=context.checkpoints) as place:
             gate = _Gate(context, value, folder, Path(place), prompts, evaluated)
             return [gate.check(r) for r in readable]
-    except (StudioError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except Stopped:
+        raise
+    except Exception as error:  # the export is complete, and must not be lost by its check
         logger.warning("The export could not be checked", exc_info=error)
         return [_unproven(r, f"It could not be checked: {error}", "", folder) for r in readable]
 
@@ -106,15 +107,13 @@ class _Failed(Exception):
 
 @dataclass(frozen=True)
 class _Reference:
-    """What the base model (``before``, if there is one) and the trained model (``after``) answered."""
+    """What the base model (``before``, if there is one) and the trained model (``after``) answered; ``rows`` are
+    log-probabilities (positions, vocabulary), ``embedding`` directions of the embedding of some tokens."""
 
-    folder: Path
     before: Mapping[str, Any] | None
     after: Mapping[str, Any]
-
-    def rows(self, name: str) -> Any:
-        """Log-probabilities (positions, vocabulary)."""
-        return np.load(self.folder / f"{name}.npy")
+    rows: Mapping[str, Any]
+    embedding: Any
 
 
 class _Gate:
@@ -133,9 +132,7 @@ class _Gate:
         self.trained = trained_as(value)
         self.tokenizer = load_tokenizer(self.trained.path if self.trained else value.path)
         self.base = _base_of(value, self.trained)
-        self.config = AutoConfig.from_pretrained(
-            str(self.base.path), trust_remote_code=False, local_files_only=True
-        )
+        self.config = config_of(Path(self.base.path))
         size = int(getattr(self.config.get_text_config(), "vocab_size", 0) or len(self.tokenizer))
         self.vocabulary = size
         self.rows: HeldOut = held_out(self.trained, evaluated, self.tokenizer, prompts, size)
@@ -145,8 +142,7 @@ class _Gate:
 
     # ------------------------------------------------------------- one part
 
-    def check(self, part: Readable) -> Check:
-        """Read a part back and compare it."""
+    def _checked(self, part: Readable) -> Check:
         where = self.folder / part.path
         if part.reader == "llama.cpp" and not llama_cpp.is_installed():
             return _unproven(
@@ -179,6 +175,12 @@ class _Gate:
             return replace(plain, verdict="red", **_caused("unreadable", f" {error}"))
         measured = self._measured(plain, reference, found, part)
         return self._judged(measured, reference, part, where, found)
+
+    def check(self, part: Readable) -> Check:
+        """Read a part back and compare it. The cause does not name the staging folder."""
+        found = self._checked(part)
+        cause = found.cause.replace(f"{self.folder}/", "").replace(str(self.folder), "the export")
+        return replace(found, cause=cause)
 
     def _words(self) -> str:
         what = "the trained model" if self._is_whole() else "base and adapter, not merged"
@@ -245,15 +247,17 @@ class _Gate:
         digest = hashlib.sha256(key).hexdigest()
         kept = _kept.get(digest)
         if kept is None:
-            _kept.clear()  # one of them takes tens of megabytes
-            holder = tempfile.TemporaryDirectory(prefix="lora-studio-", ignore_cleanup_errors=True)
+            _kept.clear()  # it takes tens of megabytes
+            out = str(self.place)
             found = self._ask(
-                _READ_MODEL, self._request(stages=stages, out=holder.name), "the trained model"
+                _READ_MODEL, self._request(stages=stages, out=out), "the trained model"
             )
-            reference = _Reference(Path(holder.name), found.get("before"), found["after"])
-            _kept[digest] = kept = (holder, reference)
-        self._reference = kept[1]
-        return self._reference
+            rows = {name: np.load(self.place / f"{name}.npy") for name in found}
+            embedding = np.load(self.place / "after-embedding.npy")
+            kept = _Reference(found.get("before"), found["after"], rows, embedding)
+            _kept[digest] = kept
+        self._reference = kept
+        return kept
 
     def _read(self, part: Readable, where: Path) -> Mapping[str, Any]:
         """What the program of a part answered; the probabilities are in ``exported.npy``."""
@@ -360,7 +364,7 @@ class _Gate:
         self, plain: Check, reference: _Reference, found: Mapping[str, Any], part: Readable
     ) -> Check:
         exported, known = self._exported(part)
-        wanted = reference.rows("after")
+        wanted = reference.rows["after"]
         differs = difference(wanted, exported, known)
         losses: dict[str, float | None] = dict.fromkeys(("before", "after", "exported"))
         labels = np.array(self.rows.labels)
@@ -368,7 +372,7 @@ class _Gate:
         if self.rows.labelled:
             losses["after"], losses["exported"] = loss(wanted, labels), loss(exported, labels)
         if reference.before is not None:
-            base = reference.rows("before")
+            base = reference.rows["before"]
             effect = difference(wanted, base).kl_mean
             if self.rows.labelled:
                 losses["before"] = loss(base, labels)
@@ -439,14 +443,16 @@ class _Gate:
             template, ends = _in_gguf(where)
             given = self._prompts(template)
         else:
-            own = load_tokenizer(where)
-            given = self._prompts(own.chat_template, own)
+            try:
+                own = load_tokenizer(where)
+                given = self._prompts(own.chat_template, own)
+            except StudioError as error:
+                return False, None, f" {error}"
             ends = self._folder_ends(where) if part.reader == "peft" else set(found["ends"])
         trained = self._prompts(self.tokenizer.chat_template)
         same = None if not trained else given == trained
         wanted = self._ends()
-        turn = turn_end_id(self.tokenizer)
-        taught = self.rows.ends or ({turn} if turn is not None else set())
+        taught = self.rows.ends
         stop = not (taught - ends) and not (ends - wanted) if ends or taught else None
         if stop is False:
             words = " and ".join(repr(self.tokenizer.decode([i])) for i in sorted(taught or wanted))
@@ -494,7 +500,7 @@ class _Gate:
         check = replace(check, template=same, stop=stop)
         verdict = judged(check)
         if same is False:
-            return replace(check, verdict=verdict, **_caused("wrong_template"))
+            return replace(check, verdict=verdict, **_caused("wrong_template", more))
         if stop is False:
             return replace(check, verdict=verdict, **_caused("wrong_end_token", more))
         if verdict == "green":
@@ -517,7 +523,7 @@ class _Gate:
         likely: dict[str, float] = {}
         if reference.before is not None:
             likely["adapter_missing"] = difference(
-                reference.rows("before"), exported, known
+                reference.rows["before"], exported, known
             ).kl_mean
         likely |= self._with_faults(part)
         best = min(likely, key=lambda code: likely[code], default="")
@@ -526,7 +532,7 @@ class _Gate:
         if self._embedding_distance(part, where, reference) > _OTHER_EMBEDDING[bits]:
             return "wrong_base"
         if bits < 16:
-            return "quantization"
+            return "quantization" if judged(check) == "red" else "lossy"
         return "weights" if judged(check) == "red" else "rounding"
 
     def _with_faults(self, part: Readable) -> dict[str, float]:
@@ -549,7 +555,7 @@ class _Gate:
         """The mean distance between the directions of the embeddings of some tokens."""
         if part.reader == "llama.cpp" and isinstance(self.value, AdapterValue):
             return 0.0
-        wanted = np.load(reference.folder / "after-embedding.npy")
+        wanted = reference.embedding
         if part.reader == "llama.cpp":
             found = _gguf_embedding(where, self._request()["sample"])
         else:
@@ -559,7 +565,7 @@ class _Gate:
         return float(np.linalg.norm(found - wanted, axis=1).mean())
 
 
-_kept: dict[str, tuple[Any, _Reference]] = {}
+_kept: dict[str, _Reference] = {}
 """What the trained model answered last: several exports of a run are compared with the same."""
 
 

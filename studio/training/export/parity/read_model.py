@@ -36,8 +36,13 @@ def main() -> int:
     asked = json.load(sys.stdin)
     quiet_libraries()
     torch.set_num_threads(int(asked["threads"]))
-    tell(found=_diagnose(asked) if asked.get("exported") else _read(asked))
+    tell(found=answer(asked))
     return 0
+
+
+def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the models of a request answer, or, with ``exported``, which known fault comes close to it."""
+    return _diagnose(asked) if asked.get("exported") else _read(asked)
 
 
 def tell(**message: Any) -> None:

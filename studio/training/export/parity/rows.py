@@ -13,7 +13,7 @@ from typing import Any
 from studio.errors import StudioError
 from studio.training.answer.questions import Question
 from studio.training.data.arrow import open_rows
-from studio.training.tokens.chat import render
+from studio.training.tokens.chat import TemplateRefused, render
 from studio.training.tokens.encoder import IGNORED, Encoder, rendered
 from studio.training.tokens.masks import conversation_of
 from studio.values import AdapterValue, DatasetValue, ModelValue
@@ -128,7 +128,7 @@ def _encoded(
     for index in range(count):
         try:
             asked = _asked(encoder, stored[index * len(stored) // count], each)
-        except StudioError:
+        except (StudioError, TemplateRefused):
             continue  # a row that the template rejects was no training row either
         if asked is not None:
             found.append(asked)
@@ -163,9 +163,10 @@ def _asked(encoder: Encoder, row: dict[str, Any], each: int) -> Asked | None:
     taught = str(tokenizer.decode(said, skip_special_tokens=True))
     question = Question("", coded.ids[:start], expected, taught, len(said))
     chat, prompt = None, ""
-    if row.get("messages"):
-        talk = conversation_of(tokenizer, row)
-        last = max(i for i, m in enumerate(talk.messages) if m["role"] == "assistant")
+    talk = conversation_of(tokenizer, row) if row.get("messages") else None
+    answers = [i for i, m in enumerate(talk.messages) if m["role"] == "assistant"] if talk else []
+    if talk is not None and answers:
+        last = answers[-1]
         messages = [dict(m) for m in talk.messages[:last]]
         prompt = render(tokenizer, messages, ask=True, tools=talk.tools, kwargs=talk.kwargs)
         chat = (messages, talk.tools, talk.kwargs)
