@@ -184,7 +184,9 @@ def test_another_base_is_named(adapter: AdapterValue, model: ModelValue, tmp_pat
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     config = folder / "adapter_config.json"
     data = json.loads(config.read_text(encoding="utf-8"))
-    config.write_text(json.dumps({**data, "base_model_name_or_path": "someone/other"}))
+    config.write_text(
+        json.dumps({**data, "base_model_name_or_path": "someone/other"}), encoding="utf-8"
+    )
     found = checked(tmp_path, adapter, folder, ADAPTER)
     assert (found.verdict, found.code) == ("red", "wrong_base")
     assert "someone/other" in found.cause
@@ -211,7 +213,7 @@ def test_another_end_token_is_named(model: ModelValue, tmp_path: Path) -> None:
     folder = copied(model, tmp_path)
     file = folder / "generation_config.json"
     data = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**data, "eos_token_id": 0}))
+    file.write_text(json.dumps({**data, "eos_token_id": 0}), encoding="utf-8")
     found = checked(tmp_path, model, folder, MODEL)
     assert (found.verdict, found.code) == ("red", "wrong_end_token")
     assert "<|im_end|>" in found.cause
@@ -230,7 +232,7 @@ def test_a_lost_alpha_is_named(adapter: AdapterValue, tmp_path: Path) -> None:
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     config = folder / "adapter_config.json"
     data = json.loads(config.read_text(encoding="utf-8"))
-    config.write_text(json.dumps({**data, "lora_alpha": data["r"]}))
+    config.write_text(json.dumps({**data, "lora_alpha": data["r"]}), encoding="utf-8")
     found = checked(tmp_path, adapter, folder, ADAPTER)
     assert (found.verdict, found.code) == ("red", "alpha_lost"), found
 
