@@ -224,7 +224,13 @@ def test_lost_modules_are_named(adapter: AdapterValue, tmp_path: Path) -> None:
     folder, _ = exported(tmp_path, adapter, check_rows=0, format_settings={"form": "as_trained"})
     change(folder / "adapter_model.safetensors", lambda n, t: None if "lm_head" in n else t)
     found = checked(tmp_path, adapter, folder, ADAPTER)
+    assert (found.verdict, found.code, found.kl_mean) == ("red", "modules_lost", None), found
+    config = folder / "adapter_config.json"
+    data = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**data, "modules_to_save": None}), encoding="utf-8")
+    found = checked(tmp_path, adapter, folder, ADAPTER)
     assert (found.verdict, found.code) == ("red", "modules_lost"), found
+    assert found.kl_mean is not None  # it loads, and answers differently
 
 
 @pytest.mark.usefixtures("one_process")

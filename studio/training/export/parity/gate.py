@@ -27,6 +27,7 @@ from studio.export_folder.parity import CAUSES, Check, bits_of, gain_kept, judge
 from studio.graph.context import StepContext
 from studio.model.folder_check import folder_faults
 from studio.model.folder_files import json_or_empty
+from studio.model.weight_files import stored_tensors
 from studio.node_settings.export import GgufSettings
 from studio.system import busy_files, hardware
 from studio.system.children import end_child, module_command, start_child
@@ -37,7 +38,7 @@ from studio.training.export.parity.compare import difference, first_difference, 
 from studio.training.export.parity.rows import HeldOut, held_out, trained_as
 from studio.training.fetch.gguf_reading import QuickReader
 from studio.training.model.load import config_of, free_bytes, free_memory, roomy_device
-from studio.training.saved.snapshot import CONFIG
+from studio.training.saved.snapshot import ADAPTER, CONFIG
 from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render
 from studio.training.tokens.ends import turn_end_id
 from studio.values import AdapterValue, DatasetValue, ModelValue
@@ -198,17 +199,21 @@ class _Gate:
             for fault in folder_faults(where):
                 missing = "missing" in fault.code or "missing" in fault.sentence
                 code = "missing_file" if missing else "unreadable"
-                return _caused(code, f" {fault.sentence[:1].upper()}{fault.sentence[1:]}")
+                return _caused(code, f" ({fault.sentence.rstrip('.')})")
         if part.reader == "peft":
             return self._adapter_fault(where)
         return {}
 
     def _adapter_fault(self, where: Path) -> dict[str, Any]:
         config = json_or_empty(where, CONFIG)
-        if not (where / "adapter_model.safetensors").is_file() or not config:
+        if not (where / ADAPTER).is_file() or not config:
             return _caused("missing_file")
         assert isinstance(self.value, AdapterValue)
         trained = json_or_empty(Path(self.value.path), CONFIG)
+        names = list(stored_tensors(where / ADAPTER))
+        for module in config.get("modules_to_save") or ():
+            if not any(module in name.split(".") for name in names):
+                return _caused("modules_lost", f" {module} is listed, and has no weights.")
         named = str(config.get("base_model_name_or_path") or "")
         own = {str(trained.get("base_model_name_or_path") or ""), self.base.path, self.base.source}
         own |= {base_name(self.base) or "", Path(self.base.path).name, Path(self.base.source).name}
