@@ -16,6 +16,7 @@ from typing import Any
 from bootstrap.requirements import launcher
 from studio.cli.terminal import draw
 from studio.events import Event
+from studio.export_folder.mixture import Table, mixture_in, tables
 from studio.export_folder.parity import COLUMNS, needs_hint, row_words
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
@@ -230,6 +231,10 @@ def print_results(
     for node in dict.fromkeys(c["node"] for c in state.checks):
         print(f"Check of the export of {line(state.title_of(str(node)), SHOWN_LETTERS)}:")
         print(check_table([c for c in state.checks if c["node"] == node]))
+    for each in state.artifacts:
+        mixture = mixture_in(each)
+        for table in tables(mixture) if mixture is not None else ():
+            print(f"{state.title_of(str(each.get('node')))}: {mixture_table(table)}")
     for artifact in found.made:
         kind = line(str(artifact.get("kind")), SHOWN_LETTERS)
         words = artifact_words({**artifact, "kind": kind})
@@ -282,6 +287,16 @@ def check_table(checks: Sequence[Mapping[str, Any]]) -> str:
             told = f"{row_words(check)[0]}: {check.get('cause')} {needs_hint(check)}"
             lines.append(line(f"  {told}".rstrip(), SHOWN_OUTCOME))
     return "\n".join(text.rstrip() for text in lines)
+
+
+def mixture_table(table: Table) -> str:
+    """What a mixed adapter consists of, in columns."""
+    rows = [table.head, *table.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
+    lines = (
+        "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return "\n".join([table.title, *(f"  {text}" for text in lines)])
 
 
 def _share(value: Any) -> str:

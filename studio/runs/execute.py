@@ -247,6 +247,7 @@ def _run_step(run: _Execution, step: Step) -> Record:
         threads=threads(),
         project_name=plan.name,
         other_inputs=lambda: _inputs_of_others(run, step),
+        input_titles=_input_titles(plan, step),
     )
     settings = node_type.settings.model_validate(dict(step.settings))
     started, clock = time.time(), time.monotonic()
@@ -279,6 +280,11 @@ def _inputs_of_others(run: _Execution, step: Step) -> list[Mapping[str, Any]]:
         if other.node != step.node and inputs:
             found.append(inputs)
     return found
+
+
+def _input_titles(plan: Plan, step: Step) -> dict[str, str]:
+    titles = {s.node: s.title for s in plan.steps}
+    return {port: titles[node] for port, (node, _) in step.inputs.items()}
 
 
 def _fields(event: Event) -> dict[str, Any]:
