@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import Problem
+from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
@@ -40,7 +41,7 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 def check(context: CheckContext) -> Iterable[Problem]:
     """Whether the architecture of the base model can be written, if its config is on this machine, and whether the
-    program for the chosen quantizations is installed."""
+    program for the chosen quantizations is installed and the files can be read back."""
     yield from _missing_program(context)
     for kind, settings in context.upstream.values():
         folder = None
@@ -55,6 +56,14 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Choose the format Safetensors folder.",
                 code="gguf_unsupported",
             )
+    if not llama_cpp.is_installed():
+        yield context.problem(
+            "the GGUF files will not be proven, because llama.cpp for Python is not installed.",
+            "format",
+            hint=f"{llama_cpp.missing_words()}",
+            code="no_llama_cpp",
+            severity="warning",
+        )
 
 
 def _missing_program(context: CheckContext) -> Iterable[Problem]:

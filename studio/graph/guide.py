@@ -111,6 +111,7 @@ _PROBLEM_CODES = {
     "gguf.md#what-cannot-be-exported": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
+    "results.md#the-check-of-an-export": "no_llama_cpp",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _ADAPTER_MIX: "cannot_mix mix_without_rows no_mix_weight other_mix_base",

@@ -11,6 +11,7 @@ import torch
 from studio.errors import Stopped, StudioError
 from studio.export_folder import gguf_quantizer
 from studio.export_folder.gguf_quantizer import TYPES, find_quantizer
+from studio.graph.registry import load_registry
 from studio.node_settings.export import GgufSettings
 from studio.training.export import gguf as exporter
 from studio.training.export.gguf_importance import collect
@@ -170,3 +171,35 @@ def test_the_estimate_of_a_converted_adapter_is_enough(tmp_path: Path) -> None:
     written = (target / "adapter_model.safetensors").stat().st_size
     assert written > 4 * (Path(adapter.path) / "adapter_model.safetensors").stat().st_size
     assert written <= largest_bytes(adapter, 48)
+
+
+def test_a_missing_program_is_a_problem_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the quantizations, with the command that installs it; not for those that need none, or with the program."""
+    from studio.exporters import gguf
+    from studio.graph.problems import find_problems
+    from studio.graph.project import from_data
+
+    def problems(*kinds: str) -> list[tuple[str | None, str]]:
+        own = {"format": "gguf", "format_settings": {"quantizations": list(kinds)}}
+        data = {
+            "format": "lora-studio",
+            "version": 2,
+            "name": "Quant",
+            "nodes": [
+                {"id": "base", "type": "base_model", "settings": {"model": "starter:smollm2-135m"}},
+                {"id": "export", "type": "export", "settings": own},
+            ],
+            "wires": [{"from": "base.model", "to": "export.model"}],
+        }
+        found = find_problems(from_data(data), load_registry(), tmp_path)
+        return [(p.field, p.hint) for p in found if p.code == "no_quantizer"]
+
+    monkeypatch.setattr(gguf, "find_quantizer", lambda: None)
+    ((field, hint),) = problems("F16", "Q4_K_M")
+    assert field == "format_settings.quantizations"
+    assert "pip install ik-llama-cpp-python" in hint
+    assert problems("F16", "Q4_0") == []
+    monkeypatch.setattr(gguf, "find_quantizer", lambda: Path("llama-quantize"))
+    assert problems("Q4_K_M") == []
