@@ -32,16 +32,6 @@ def write(
     return write_adapter(context, value, settings, folder)
 
 
-def _size(value: Exportable, settings: SafetensorsSettings) -> int:
-    """Bytes; a converted adapter may be larger than the stored one."""
-    stored = folder_size(Path(value.path))
-    if not isinstance(value, AdapterValue) or settings.form != "portable":
-        return stored
-    from studio.training.export.portable import largest_bytes
-
-    return stored + largest_bytes(value, settings.max_rank)
-
-
 def _kind(value: Exportable) -> str:
     if isinstance(value, AdapterValue):
         return "adapter"
@@ -60,11 +50,6 @@ VARIANT = Variant(
     "load them.",
     settings=SafetensorsSettings,
     payload=Exporter(
-        ("model", "adapter"),
-        write,
-        lambda v: folder_size(Path(v.path)),
-        _kind,
-        size_with=_size,
-        links=True,
+        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind, links=True
     ),
 )
