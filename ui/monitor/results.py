@@ -92,6 +92,7 @@ class ResultsPanel(QWidget):
         found = outcome_of(self._state) if self._state is not None and ended else None
         self.outcome.setText(found.sentence() if found else "")
         self.outcome.setVisible(found is not None)
+        self.artifacts.project = self._state.name if self._state else ""
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
         self._comparison.setVisible(bool(evaluations))
