@@ -6,16 +6,14 @@ compressed.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.system import disk
+from studio.system import busy_files, disk
 
 _BLOCK = 8 * 1024 * 1024
 _WEIGHTS = (".safetensors", ".gguf")
@@ -48,10 +46,10 @@ def write_archive(
                 for path in files:
                     name = f"{target.stem}/{path.relative_to(folder).as_posix()}"
                     done = _add(archive, path, name, progress, done, total)
-            os.replace(part, target)
+            busy_files.replace(part, target)
         finally:
-            with suppress(FileNotFoundError):
-                part.unlink()
+            if part.exists():
+                busy_files.remove(part)
     return target
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.system import disk
+from studio.system import busy_files, disk
 
 PUBLISHER = "lora-studio"
 _BLOCK = 8 * 1024 * 1024
@@ -69,10 +69,10 @@ def add_model(
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _bring(file, part, progress)
-            os.replace(part, target)
+            busy_files.replace(part, target)
         finally:
-            with suppress(FileNotFoundError):
-                part.unlink()
+            if part.exists():
+                busy_files.remove(part)
     return target
 
 

@@ -168,7 +168,7 @@ def test_a_model_is_in_ollama_after_two_clicks(
     qtbot.waitUntil(lambda: use.text.text() == "Ollama: gathering model components")
     assert use.isVisible()
     assert use.stop_button.isVisible()
-    gate.write_text("go")
+    gate.write_text("go", encoding="utf-8")
     qtbot.waitUntil(lambda: not use.busy)
     assert (
         use.text.text() == "support-tone was added to Ollama. Run it with: ollama run support-tone"
@@ -221,7 +221,7 @@ def test_an_error_of_ollama_is_shown_and_a_creation_can_be_stopped(
     QTest.mouseClick(use.stop_button, LEFT)
     qtbot.waitUntil(lambda: not use.busy)
     assert use.text.text() == "Ollama create support-tone was stopped."
-    gate.write_text("fail")
+    gate.write_text("fail", encoding="utf-8")
     two_clicks(session, qtbot, "Ollama")
     qtbot.waitUntil(lambda: not use.busy)
     assert "create support-tone failed: no space left in the store." in use.text.text()

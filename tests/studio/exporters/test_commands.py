@@ -26,7 +26,7 @@ def test_a_shell_splits_a_command_into_what_was_meant() -> None:
     assert tuple(shlex.split(quoted(parts, windows=False))) == parts
     if os.name != "nt":
         line = quoted(("printf", r"%s\n", *parts), windows=False)
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", check=True)
         assert done.stdout.splitlines() == list(parts)
 
 
