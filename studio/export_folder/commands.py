@@ -117,6 +117,12 @@ def gguf_files(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.glob("*.gguf")) if not p.stem.endswith("-LoRA")]
 
 
+def complete_models(folder: Path) -> list[Path]:
+    """The GGUF files of an export that need no adapter: none, if an adapter lies beside its base model."""
+    models = gguf_files(folder)
+    return models if len(models) == len(list(folder.glob("*.gguf"))) else []
+
+
 def _gguf(folder: Path) -> list[Command]:
     models = gguf_files(folder)
     adapters = [p for p in sorted(folder.glob("*.gguf")) if p not in models]

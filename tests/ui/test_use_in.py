@@ -18,6 +18,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QMenu
 from pytestqt.qtbot import QtBot
 
+from studio.export_folder.commands import gguf_files
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.model.gguf_header import read_gguf_header
@@ -208,6 +209,34 @@ def test_a_file_is_in_lm_studio_after_two_clicks(
     assert file.parts[-3:] == ("lora-studio", "Support-tone-GGUF", "Support-tone-Q8_0.gguf")
     assert read_gguf_header(file).architecture == "llama"
     assert str(file) in use.text.text()
+
+
+def test_lm_studio_gets_no_base_model_of_an_adapter(
+    make_session: MakeSession,
+    qtbot: QtBot,
+    graph: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An Ollama folder of an adapter has a GGUF file too: that of the untrained base."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / ".lmstudio").mkdir()
+    out = Node("out", "export", {"format": "ollama", "check_rows": 0}, position=(780, 200))
+    wires = (*graph.wires, Wire("train", "adapter", "out", "model"))
+    session = trained(make_session, Graph("Support tone", (*graph.nodes, out), wires), qtbot)
+    (folder,) = (
+        Path(a["path"]) for a in session.runs.live.state.artifacts if a["kind"] == "ollama_folder"
+    )
+    bases = [p.read_bytes() for p in gguf_files(folder)]
+    assert bases
+    assert len(list(folder.glob("*-LoRA.gguf"))) == 1
+    results = session.window.results.artifacts
+    results.use_in("lm_studio", "ollama_folder", folder)
+    wait_for_run(session, qtbot, 2)
+    qtbot.waitUntil(lambda: results.use.text.text().startswith("Added to LM Studio"))
+    (file,) = (tmp_path / ".lmstudio" / "models").rglob("*.gguf")
+    assert file.read_bytes() not in bases
+    assert session.document.graph.node("export").title == "For LM Studio"
 
 
 def test_an_error_of_ollama_is_shown_and_a_creation_can_be_stopped(

@@ -26,7 +26,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.export_folder.archive import archive_name
-from studio.export_folder.commands import commands, gguf_files
+from studio.export_folder.commands import commands, complete_models
 from studio.runs.outcome import artifact_words, sorted_artifacts
 from ui.monitor import words
 from ui.monitor.export_use import ExportUse
@@ -251,7 +251,9 @@ class ArtifactList(QWidget):
         """Add an export to a program, or ask for the export that it needs."""
         if program == "ollama" and kind == "ollama_folder":
             self.use.add_to_ollama(folder)
-        elif program == "lm_studio" and kind in ("gguf", "ollama_folder") and gguf_files(folder):
+        elif (
+            program == "lm_studio" and kind in ("gguf", "ollama_folder") and complete_models(folder)
+        ):
             self.use.add_to_lm_studio(folder)
         else:
             self.export_wanted.emit(program)

@@ -16,6 +16,7 @@ from PySide6.QtGui import QCursor
 from PySide6.QtWidgets import QMenu
 
 from studio.errors import StudioError
+from studio.export_folder.commands import complete_models
 from studio.recipe.export_for import export_for
 from ui.runs.follower import RunFollower
 from ui.window.main_window import RESULTS
@@ -104,6 +105,8 @@ class UseResult(QObject):
             for a in reversed(follower.state.artifacts)
             if a.get("kind") in _KINDS[program] and Path(str(a.get("path"))).is_dir()
         ]
+        if program == "lm_studio":  # it has no place for adapters
+            made = [a for a in made if complete_models(Path(str(a["path"])))]
         made.sort(key=lambda a: a.get("node") != self._node)
         if not made:
             return False
