@@ -89,7 +89,7 @@ def _merging(shape: Shape, mode: Mode, step: Parts, available: int, dtype: str) 
 def _by_layers(shape: Shape, mode: Mode, step: Parts) -> Parts:
     """The largest part of the model in float32, and the tensor that it is read from. After a training on a quantized
     base, that base is loaded too."""
-    layer = sum(linear.parameters for linear in shape.linears) + shape.vectors
+    layer = sum(linear.parameters for linear in shape.linears) // shape.layers + shape.vectors
     part = 6 * max(layer, shape.vocabulary * shape.hidden)
     quantized = mode.quantization != "none"
     return _sum(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
-from studio.estimate.words import headline
+from studio.estimate.words import headline, without_merge
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
@@ -147,18 +148,21 @@ def test_the_nearest_that_fits_does_fit(tmp_path: Path) -> None:
     assert 15 < size < 50
 
 
-def test_a_merge_that_does_not_fit_is_named(tmp_path: Path) -> None:
-    """On a CPU a merged mixture is compared without quantization."""
-    facts = processor(12)
-    graph = project(tmp_path, "mixture", "nf4", merge=True)
+def test_a_merge_needs_no_more_than_the_training(tmp_path: Path) -> None:
+    """On a CPU the merged model is compared without quantization, layer by layer."""
+    facts = processor(14)
+    graph = project(tmp_path, "8B", "nf4", merge=True)
     proposals, sentence = advised(graph, tmp_path, facts)
-    then = estimated(apply_recipe(graph, proposals), tmp_path, facts)
-    assert then.phase == "merging"
+    assert estimated(apply_recipe(graph, proposals), tmp_path, facts).fits
+    assert "even with these values" not in sentence
+
+
+def test_a_merge_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    found = estimated(project(tmp_path, "8B", "nf4", merge=True), tmp_path, processor(30))
+    peaks = {**found.peaks, "merging": 32 * 10**9}
+    then = replace(found, peaks=peaks, phase="merging", peak=32 * 10**9, fits=False)
     assert "while merging" in headline(then)
-    assert "Without the Merge node" in sentence
-    alone = project(tmp_path, "mixture", "nf4")
-    assert estimated(apply_recipe(alone, proposals), tmp_path, facts).fits
-    assert "even with these values" not in advised(alone, tmp_path, facts)[1]
+    assert "Without the Merge node" in without_merge(then)
 
 
 def test_a_large_merge_is_compared_by_layers(tmp_path: Path) -> None:
