@@ -5,7 +5,7 @@
 
 The model has the shape of Llama 3.2 3B with random weights in bfloat16, in several files; it is written by this
 script and deleted afterwards, with everything made from it (about 30 GB of disk). Each step runs as in the program,
-with its checks, in a process of its own. Measured every 20 ms for this process and its children: the resident set,
+with its checks, in a process of its own. Measured every 50 ms for this process and its children: the resident set,
 which includes pages of files that are mapped, and of it what is not of files (``anonymous``). The exit code is 1 if
 merging takes 4 GiB or more, or writing GGUF 6 GiB or more. Needs the extra ``test``.
 """
@@ -209,7 +209,7 @@ def measured(name: str, place: Path) -> dict[str, float]:
         resident, own = _memory(process.pid or 0)
         peaks["peak_gib"] = max(peaks["peak_gib"], resident / GIB)
         peaks["anonymous_gib"] = max(peaks["anonymous_gib"], own / GIB)
-        time.sleep(0.02)
+        time.sleep(0.05)
     process.join()
     failed = float(process.exitcode != 0)
     return {**peaks, "seconds": time.monotonic() - start, "failed": failed}
