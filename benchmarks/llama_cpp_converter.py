@@ -163,7 +163,10 @@ def adapter_pair(title: str, adapter: Any, root: Path, pre: str) -> Pair:
     theirs = root / "theirs-lora.gguf"
     options = ["--base", adapter.model.model.path, "--outtype", "f32", "--outfile", str(theirs)]
     return Pair(
-        f"{title}, adapter", own, theirs, ("convert_lora_to_gguf.py", pre, [str(portable), *options])
+        f"{title}, adapter",
+        own,
+        theirs,
+        ("convert_lora_to_gguf.py", pre, [str(portable), *options]),
     )
 
 

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from studio.errors import StudioError
 from studio.model.damaged import reading
+from studio.model.folder_files import json_or_empty
 from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
 
@@ -49,6 +50,13 @@ _PRE: dict[tuple[tuple[str, ...], bool], str] = {
 }
 """(Regular expressions of the pre-tokenizer, whether whole words of the vocabulary are used without merges) -> the
 name that llama.cpp has for it."""
+_KNOWN_ENDS = frozenset(
+    {
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>"),
+        *("<|eom_id|>", "<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>"),
+    }
+)
+"""Tokens at which llama.cpp ends an answer because of their names (``llama-vocab.cpp``)."""
 _TITLE = "The tokenizer cannot be written as GGUF"
 _HINT = "Choose the format Safetensors folder."
 
@@ -218,8 +226,10 @@ def _refused(reason: str) -> StudioError:
     )
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) -> None:
-    """Add the keys of the tokenizer."""
+def add_tokenizer(
+    writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary, ends: Sequence[int] = ()
+) -> None:
+    """Add the keys of the tokenizer. ``ends`` are the end tokens of the model."""
     writer.add_tokenizer_model(found.model)
     writer.add_tokenizer_pre(found.pre)
     writer.add_token_list(list(found.tokens))
@@ -229,7 +239,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) ->
         writer.add_add_space_prefix(found.prefix)
     elif found.merges:
         writer.add_token_merges(list(found.merges))
-    _add_special(writer, tokenizer, len(found.tokens))
+    _add_special(writer, tokenizer, found, ends)
     template = tokenizer.chat_template
     if isinstance(template, dict):
         writer.add_chat_template([{"name": n, "template": t} for n, t in template.items()])
@@ -237,8 +247,21 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) ->
         writer.add_chat_template(template)
 
 
-def _add_special(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
-    """Add the ids of the special tokens, and whether a text begins with BOS and ends with EOS."""
+def end_ids(folder: Path) -> list[int]:
+    """The end tokens of a model, from ``generation_config.json``."""
+    given = json_or_empty(folder, "generation_config.json").get("eos_token_id")
+    listed = given if isinstance(given, list) else [given]
+    return [i for i in listed if isinstance(i, int)]
+
+
+def special_ids(
+    tokenizer: Any, found: Vocabulary, ends: Sequence[int]
+) -> tuple[dict[str, int], list[str]]:
+    """The ids of the special tokens by their names in GGUF, and the end tokens that have no place.
+
+    llama.cpp ends an answer at EOS, EOT and EOM, and at tokens that it knows by name; GGUF has no list of end tokens.
+    """
+    rows = len(found.tokens)
     ids = {
         "bos": tokenizer.bos_token_id,
         "eos": tokenizer.eos_token_id,
@@ -248,9 +271,27 @@ def _add_special(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
     end = turn_end_id(tokenizer) if tokenizer.chat_template else None
     if end is not None and end != ids["eos"]:
         ids["eot"] = end
+    used = {ids["eos"], ids.get("eot")}
+    more = [
+        i
+        for i in dict.fromkeys(ends)
+        if i < rows and i not in used and found.tokens[i] not in _KNOWN_ENDS
+    ]
+    for name in ("eot", "eom"):
+        if more and name not in ids:
+            ids[name] = more.pop(0)
+    known = {name: i for name, i in ids.items() if i is not None and i < rows}
+    return known, [found.tokens[i] for i in more]
+
+
+def _add_special(
+    writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary, ends: Sequence[int]
+) -> None:
+    """Add the ids of the special tokens, and whether a text begins with BOS and ends with EOS."""
+    ids, _ = special_ids(tokenizer, found, ends)
     for name, token in ids.items():
-        if token is not None and token < rows:
-            getattr(writer, f"add_{name}_token_id")(token)
+        getattr(writer, f"add_{name}_token_id")(token)
     encoded = tokenizer("a")["input_ids"]
-    writer.add_add_bos_token(encoded[0] == ids["bos"] and ids["bos"] is not None)
-    writer.add_add_eos_token(encoded[-1] == ids["eos"] and ids["eos"] is not None)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    writer.add_add_bos_token(encoded[0] == bos and bos is not None)
+    writer.add_add_eos_token(encoded[-1] == eos and eos is not None)

@@ -377,6 +377,23 @@ def test_another_end_of_turn_is_written(tmp_path: Path) -> None:
     assert found["tokenizer.ggml.eot_token_id"] == END_ID
 
 
+def test_further_end_tokens_are_written_or_told(tmp_path: Path) -> None:
+    """llama.cpp ends an answer at EOS, EOT and EOM, and at tokens that it knows by name."""
+    base = noisy(tmp_path)
+    generation = Path(base.path) / "generation_config.json"
+    ends = [END_ID, PAD_ID, 40, 41]  # the second is known by its name
+    generation.write_text(json.dumps({"eos_token_id": ends}), encoding="utf-8")
+    recorder = Recorder()
+    found = keys(exported(tmp_path / "a", base, recorder) / f"{NAME}-Q8_0.gguf")
+    names = ("eos", "eot", "eom")
+    assert [found[f"tokenizer.ggml.{n}_token_id"] for n in names] == [END_ID, 40, 41]
+    assert "no place" not in sentences(recorder)
+    generation.write_text(json.dumps({"eos_token_id": [*ends, 42]}), encoding="utf-8")
+    exported(tmp_path / "b", base, recorder)
+    token = found["tokenizer.ggml.tokens"][42]
+    assert f"will not end an answer at {token}." in sentences(recorder)
+
+
 def test_sentencepiece_scores_follow_the_merges() -> None:
     found = vocabulary(make_sentencepiece_tokenizer(), VOCABULARY, "")
     assert found.model == "llama"

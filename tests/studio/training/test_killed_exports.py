@@ -57,7 +57,9 @@ def test_a_kill_at_any_file_operation(tmp_path: Path, form: str) -> None:
     for state in found:
         assert state["status"] == -9, state
         assert state["whole"] is not False, f"a half export under its name: {state}"
-        if state["whole"] is None:  # between two renames: the earlier one is restored by the next export
+        if (
+            state["whole"] is None
+        ):  # between two renames: the earlier one is restored by the next export
             assert any(name.endswith("-old") for name in state["names"]), state
         assert state["again"] == 0, state
         assert state["after"] == ["talk"], state
