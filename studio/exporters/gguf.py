@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from studio.errors import Problem
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
-from studio.model.models import local_folder
+from studio.model.models import local_folder, starter_of
 from studio.node_settings.export import GgufSettings
 from studio.values import AdapterValue
 from studio.variants.exporter import Exportable, Exporter, Written
@@ -38,11 +39,12 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether the architecture of the base model can be written, if its config is on this machine."""
+    """Whether architecture and tokenizer of the base model can be written, if its files are on this machine."""
     for kind, settings in context.upstream.values():
-        folder = None
-        if kind == "base_model" and settings is not None:
-            folder = local_folder(getattr(settings, "model", ""), context.project_dir)
+        if kind != "base_model" or settings is None:
+            continue
+        model = getattr(settings, "model", "")
+        folder = local_folder(model, context.project_dir)
         config = json_or_empty(folder, "config.json") if folder else {}
         reason = refusal(config) if config else ""
         if reason:
@@ -52,6 +54,15 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Choose the format Safetensors folder.",
                 code="gguf_unsupported",
             )
+        elif folder and starter_of(model) is None:
+            reason = stored_tokenizer_refusal(folder)
+            if reason:
+                yield context.problem(
+                    f"the tokenizer of the model cannot be written as GGUF: {reason}.",
+                    "format",
+                    hint="Choose the format Safetensors folder.",
+                    code="gguf_tokenizer",
+                )
 
 
 def _kind(value: Exportable) -> str:

@@ -18,38 +18,12 @@ from gguf import TokenType
 from transformers import AutoTokenizer
 
 from studio.errors import StudioError
+from studio.export_folder.gguf_pre_tokenizers import pre_tokenizer, tokenizer_refusal
 from studio.model.damaged import reading
 from studio.model.folder_files import json_or_empty
 from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
 
-_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+",
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*",
-)
-_CASED_REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_MARKED_REST = r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_PRE: dict[tuple[tuple[str, ...], bool], str] = {
-    (("gpt2",), False): "gpt-2",
-    (("digits", "gpt2"), False): "smollm",
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}|{_REST}",), False): "qwen2",
-    ((rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|{_MARKED_REST}",), False): (
-        "qwen35"
-    ),
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), True): "llama-bpe",
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), False): "dbrx",
-    ((rf"{'|'.join(_CASED)}|\p{{N}}|{_CASED_REST}",), True): "tekken",
-    (
-        (rf"{'|'.join(f'{c}{_ENDINGS}?' for c in _CASED)}|\p{{N}}{{1,3}}|{_CASED_REST}",),
-        False,
-    ): "gpt-4o",
-}
-"""(Regular expressions of the pre-tokenizer, whether whole words of the vocabulary are used without merges) -> the
-name that llama.cpp has for it."""
 _KNOWN_ENDS = frozenset(
     {
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>"),
@@ -88,18 +62,15 @@ def vocabulary(tokenizer: Any, rows: int, kept_pre: str) -> Vocabulary:
     """The vocabulary for a model with ``rows`` embeddings. ``kept_pre`` is the pre-tokenizer of the GGUF file that
     the base model was imported from. Raises ``StudioError`` for a tokenizer that llama.cpp does not have."""
     core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is None:
-        raise _refused("it has no tokenizer.json")
-    data = json.loads(core.to_str())
+    data = json.loads(core.to_str()) if core is not None else {}
+    reason = tokenizer_refusal(data, kept_pre)
+    if reason:
+        raise _refused(reason)
     model = data["model"]
-    if model["type"] != "BPE":
-        raise _refused(f"llama.cpp has no tokenizer of the type {model['type']} for this model")
-    if not model["merges"]:
-        raise _refused("llama.cpp needs a vocabulary with merges")
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     tokens = {i: t for t, i in model["vocab"].items()}
     if not model.get("byte_fallback"):
-        pre = kept_pre or _pre_tokenizer(data)
+        pre = kept_pre or pre_tokenizer(data)
         known = _types(tokens, data["added_tokens"])
         listed, types = _listed(tokens, known, rows)
         lines = [" ".join(m) for m in merges]
@@ -158,37 +129,6 @@ def _listed(
     """Text and type of every row of the embedding; rows without a token are unused."""
     texts = [tokens.get(i, f"[PAD{i}]") for i in range(rows)]
     return texts, [types.get(i, int(TokenType.UNUSED)) for i in range(rows)]
-
-
-def _pre_tokenizer(data: Mapping[str, Any]) -> str:
-    """The name by which llama.cpp knows the pre-tokenizer."""
-    normalizer = data.get("normalizer")
-    if normalizer and normalizer["type"] != "NFC":  # llama.cpp does not normalize
-        raise _refused(f"llama.cpp does not normalize text as it does ({normalizer['type']})")
-    whole = bool(data["model"].get("ignore_merges"))
-    steps = _steps(data.get("pre_tokenizer"))
-    found = _PRE.get((tuple(s for s in steps if s), whole))
-    if found is None:
-        raise _refused("llama.cpp does not know its pre-tokenizer")
-    return found
-
-
-def _steps(pre: Mapping[str, Any] | None) -> list[str]:
-    """The parts of a pre-tokenizer: regular expressions, or words for what has none. Empty for one that only
-    replaces bytes."""
-    if pre is None:
-        return ["none"]
-    kind = pre["type"]
-    if kind == "Sequence":
-        return [step for part in pre["pretokenizers"] for step in _steps(part)]
-    if kind == "ByteLevel" and not pre.get("add_prefix_space"):
-        return ["gpt2" if pre.get("use_regex", True) else ""]
-    if kind == "Digits" and pre.get("individual_digits"):
-        return ["digits"]
-    pattern = pre.get("pattern", {}).get("Regex")
-    if kind == "Split" and pattern and not pre.get("invert") and pre["behavior"] == "Isolated":
-        return [str(pattern)]
-    return [f"<{kind}>"]
 
 
 def _ranks(merges: Sequence[Sequence[str]]) -> dict[str, int]:

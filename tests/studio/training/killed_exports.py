@@ -20,7 +20,7 @@ from studio.node_settings.export import ExportSettings
 from studio.training.export.make import export
 from tests.studio.training.steps import Recorder, make_context
 
-CALLS = {"mkdir", "rmdir", "rename", "replace", "unlink", "remove", "link", "open", "fsync"}
+CALLS = {"mkdir", "rmdir", "rename", "replace", "unlink", "remove", "link", "fsync"}
 WRITES = {"write", "tofile", "truncate"}
 
 
@@ -42,7 +42,9 @@ def _export(place: Path, value: dict[str, Any], settings: dict[str, Any], kill_a
 
     def before(frame: Any, event: str, arg: Any) -> None:
         del frame
-        if event == "c_call" and getattr(arg, "__name__", "") in CALLS | WRITES:
+        if event != "c_call" or isinstance(getattr(arg, "__self__", None), str):
+            return
+        if getattr(arg, "__name__", "") in CALLS | WRITES:
             calls.append(arg.__name__)
             if len(calls) == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -523,6 +523,26 @@ def test_an_unsupported_architecture_is_a_problem_before_the_run(tmp_path: Path)
     assert not list(NODE.check(ExportSettings(), context))
 
 
+def test_an_unknown_tokenizer_is_a_problem_before_the_run(tmp_path: Path) -> None:
+    from tokenizers import pre_tokenizers
+
+    base = noisy(tmp_path)
+    upstream = {"b": ("base_model", BaseModelSettings(model=base.path))}
+    context = CheckContext(
+        "e", "Export", tmp_path, upstream=upstream, variants=load_registry().variants
+    )
+    assert not list(NODE.check(ExportSettings(format="gguf"), context))
+    make_bpe_tokenizer(pre_tokenizers.Whitespace()).save_pretrained(base.path)
+    (problem,) = NODE.check(ExportSettings(format="gguf"), context)
+    assert problem.code == "gguf_tokenizer"
+    assert problem.sentence == (
+        "Export: the tokenizer of the model cannot be written as GGUF: llama.cpp does not know its pre-tokenizer."
+    )
+    assert not list(NODE.check(ExportSettings(), context))
+    (Path(base.path) / "source.json").write_text('{"pre_tokenizer": "smollm"}', encoding="utf-8")
+    assert not list(NODE.check(ExportSettings(format="gguf"), context))
+
+
 def test_a_refused_model_leaves_nothing(tmp_path: Path) -> None:
     base = noisy(tmp_path)
     config = Path(base.path) / "config.json"
