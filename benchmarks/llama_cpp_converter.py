@@ -9,7 +9,7 @@ FOLDER is a checkout of llama.cpp that has ``conversion/``. A tiny random model 
 keys that differ must be among those that ``EXPECTED`` explains. The exit code is 1 otherwise. Needs the extra ``test``.
 
 The converters recognize pre-tokenizers by a hash of known vocabularies, which tiny ones do not have; they are told the
-name.
+name, and that the tokenizer is one of byte-level BPE. They need the package sentencepiece.
 """
 
 from __future__ import annotations
@@ -30,15 +30,23 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 _RUNNER = """
-import json, runpy, sys
+import json, runpy, sys, traceback
 folder, jobs = sys.argv[1], json.loads(sys.argv[2])
 sys.path[:0] = [folder, folder + "/gguf-py"]
-from conversion import base
-known = base.TextModel.get_vocab_base_pre
+from conversion import base, phi
+text = base.TextModel
+whole = (text, "get_vocab_base_pre"), (text, "_set_vocab_sentencepiece"), (phi.Phi3MiniModel, "set_vocab")
+known = [vars(owner).get(name) for owner, name in whole]
 for script, pre, arguments in jobs:
-    base.TextModel.get_vocab_base_pre = (lambda self, tokenizer: pre) if pre else known
+    bpe = lambda self, *more: self._set_vocab_gpt2()
+    own = [lambda self, tokenizer: pre, bpe, bpe]
+    for (owner, name), function in zip(whole, own if pre else known):
+        setattr(owner, name, function)
     sys.argv = [script, *arguments]
-    runpy.run_path(folder + "/" + script, run_name="__main__")
+    try:
+        runpy.run_path(folder + "/" + script, run_name="__main__")
+    except Exception:
+        traceback.print_exc()
 """
 KINDS = ("F32", "F16", "BF16", "Q8_0")
 Job = tuple[str, str, list[str]]
@@ -83,14 +91,16 @@ class Compared:
         return bool(self.tensors) and not self.different and not self.keys
 
 
-def convert(checkout: Path, jobs: Sequence[Job]) -> None:
-    """Run llama.cpp's converters in a process of their own. Raises ``RuntimeError`` with their output."""
+def convert(checkout: Path, jobs: Sequence[Job]) -> str:
+    """Run llama.cpp's converters in a process of their own, and return their output. Raises ``RuntimeError`` if it
+    ends early; a job that fails leaves no file."""
     command = [sys.executable, "-c", _RUNNER, str(checkout), json.dumps(jobs)]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
     if done.returncode:
         raise RuntimeError(f"the converter failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stderr
 
 
 def compare(own: Path, theirs: Path) -> Compared:
@@ -230,8 +240,14 @@ def main() -> int:
             base = starter(root)
             pairs += [model_pair("starter", base, root, kind, "") for kind in ("F16", "Q8_0")]
             pairs.append(adapter_pair("starter", random_adapter(root, base), root / "lora", ""))
-        convert(chosen.llama_cpp, [pair.job for pair in pairs])
+        said = convert(chosen.llama_cpp, [pair.job for pair in pairs])
+        if "Traceback" in said:
+            print(said[said.index("Traceback") :][:3000])
         for pair in pairs:
+            if not pair.theirs.exists():
+                failed = True
+                print(f"{pair.title:36} was not converted")
+                continue
             found = compare(pair.own, pair.theirs)
             failed |= not found.same
             explained |= {text.partition(":")[0] for text in found.explained}
