@@ -30,7 +30,7 @@ def states(root: Path, value: ModelValue, settings: dict[str, Any]) -> list[dict
         "place": str(root / "place"),
         "value": value.to_json(),
         "settings": settings,
-        "writes": 20,
+        "writes": 8,
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.studio.training.killed_exports"],
