@@ -36,6 +36,7 @@ _PROBE = f".lora-studio-{'[0-9a-f]' * 16}"
 _KIND_OF = {
     "train": "adapter",
     "resize": "adapter",
+    "adapter_mix": "adapter",
     "load_adapter": "adapter",
     "merge": "model",
     "base_model": "model",
