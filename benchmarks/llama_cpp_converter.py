@@ -76,7 +76,8 @@ EXPECTED = {
     ".vocab_size": "written for every architecture; llama.cpp counts the tokens otherwise",
     ".rope.dimension_count": "written for every architecture; otherwise llama.cpp takes the width of a head",
     ".rope.freq_base": "written for every architecture; otherwise llama.cpp takes 10,000",
-    ".rope.scaling.original_context_length": "written by the converter for Phi-3 also without scaling, which has no effect",
+    ".rope.scaling.original_context_length": "written by the converter for Phi-3; of no effect without "
+    "scaling",
 }
 """Keys whose presence or value may differ -> why. Keys that begin like this are meant, too; one with a dot in front is
 a key of any architecture."""
@@ -202,8 +203,8 @@ def adapter_pair(title: str, adapter: Any, root: Path, pre: str) -> Pair:
 def tiny_pairs(root: Path, family: str, kinds: Sequence[str]) -> list[Pair]:
     """A tiny random model of this architecture, and an adapter on it.
 
-    Not an adapter of GPT-2: the converter transposes its A and B like the stored weights, but PEFT stores them the other
-    way, so that llama.cpp would refuse the file.
+    Not an adapter of GPT-2: the converter transposes its A and B like the stored weights, but PEFT does not store them
+    like these, so that the shapes in its file are not those of the weights.
     """
     from tests.studio.training.adapters import random_adapter
     from tests.studio.training.gguf_models import FAMILIES, save_noisy

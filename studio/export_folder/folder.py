@@ -192,9 +192,8 @@ def _clear_up(folder: Path) -> None:
         if old.name.endswith(_OLD) and not folder.exists():
             busy_files.rename(old, folder)
         busy_files.tidy(old)
-    for probe in folder.parent.glob(
-        _PROBE
-    ):  # of a process that was killed while it looked whether it may write
+    # Of a process that was killed while it looked whether it may write.
+    for probe in folder.parent.glob(_PROBE):
         with suppress(OSError):
             if probe.stat().st_size == 0:
                 probe.unlink()
