@@ -173,7 +173,7 @@ def _export(place: Path, value: Any, **settings: Any) -> None:
     recorder = Recorder()
     context = make_context(place / "export", recorder)
     context.title, context.project_name = "Export", "Large"
-    export(context, value, ExportSettings(**settings))
+    export(context, value, ExportSettings(check_rows=0, **settings))
     _tell(recorder)
 
 

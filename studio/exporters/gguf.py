@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import Problem
+from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
@@ -39,7 +40,8 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether architecture and tokenizer of the base model can be written, if its files are on this machine."""
+    """Whether architecture and tokenizer of the base model can be written, if its files are on this machine, and
+    whether the exported files can be read back."""
     for kind, settings in context.upstream.values():
         if kind != "base_model" or settings is None:
             continue
@@ -63,6 +65,14 @@ def check(context: CheckContext) -> Iterable[Problem]:
                     hint="Choose the format Safetensors folder.",
                     code="gguf_tokenizer",
                 )
+    if not llama_cpp.is_installed():
+        yield context.problem(
+            "the GGUF files will not be proven, because llama.cpp for Python is not installed.",
+            "format",
+            hint=f"{llama_cpp.missing_words()}",
+            code="no_llama_cpp",
+            severity="warning",
+        )
 
 
 def _kind(value: Exportable) -> str:

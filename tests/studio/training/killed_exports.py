@@ -51,7 +51,7 @@ def _export(place: Path, value: dict[str, Any], settings: dict[str, Any], kill_a
 
     context = make_context(place.parent / "out", Recorder())
     context.title, context.project_name = "Export", "Small talk"
-    chosen = ExportSettings(folder=str(place / "talk"), **settings)
+    chosen = ExportSettings(check_rows=0, folder=str(place / "talk"), **settings)
     sys.setprofile(before)
     export(context, value, chosen)
     sys.setprofile(None)
