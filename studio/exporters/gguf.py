@@ -15,6 +15,7 @@ from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
+from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder, starter_of
@@ -41,7 +42,8 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 def check(context: CheckContext) -> Iterable[Problem]:
     """Whether architecture and tokenizer of the base model can be written, if its files are on this machine, and
-    whether the exported files can be read back."""
+    whether the program for the chosen quantizations is installed and the files can be read back."""
+    yield from _missing_program(context)
     for kind, settings in context.upstream.values():
         if kind != "base_model" or settings is None:
             continue
@@ -72,6 +74,20 @@ def check(context: CheckContext) -> Iterable[Problem]:
             hint=f"{llama_cpp.missing_words()}",
             code="no_llama_cpp",
             severity="warning",
+        )
+
+
+def _missing_program(context: CheckContext) -> Iterable[Problem]:
+    _, own = context.project.get(context.node, ("", None))
+    given = getattr(own, "format_settings", {}).get("quantizations") or []
+    named = given if isinstance(given, list) else []
+    chosen = [str(q).upper() for q in named if str(q).upper() in TYPES]
+    if chosen and context.input_types.get("model") == "model" and find_quantizer() is None:
+        yield context.problem(
+            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
+            "format_settings.quantizations",
+            hint=how_to_get(),
+            code="no_quantizer",
         )
 
 

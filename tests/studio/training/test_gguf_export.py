@@ -280,7 +280,7 @@ def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        (["Q4_K_M"], "the quantization Q4_K_M is not one of F32, F16, BF16, Q8_0"),
+        (["Q4_K_X"], "the quantization Q4_K_X is not one of F32, F16, BF16, Q8_0"),
         ([], "choose at least one quantization."),
     ],
 )
