@@ -52,7 +52,7 @@ def write_model(folder: Path, layers: int) -> None:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from studio.training.model.weights_file import Entry, write_weights
-    from tests.tiny import make_tiny_tokenizer
+    from tests.studio.training.gguf_models import make_bpe_tokenizer
 
     config = LlamaConfig(**SHAPE, num_hidden_layers=layers, dtype="bfloat16")
     with torch.device("meta"):
@@ -76,7 +76,7 @@ def write_model(folder: Path, layers: int) -> None:
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     (folder / "generation_config.json").write_text('{"eos_token_id": 2}', encoding="utf-8")
-    make_tiny_tokenizer().save_pretrained(str(folder))
+    make_bpe_tokenizer().save_pretrained(str(folder))
 
 
 def write_adapter(base: Path, folder: Path, layers: int) -> None:
@@ -84,7 +84,7 @@ def write_adapter(base: Path, folder: Path, layers: int) -> None:
     import torch
 
     from studio.training.saved.tensor_files import write_tensors
-    from tests.tiny import make_tiny_tokenizer
+    from tests.studio.training.gguf_models import make_bpe_tokenizer
 
     hidden, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]
     kv = SHAPE["num_key_value_heads"] * SHAPE["head_dim"]
@@ -114,7 +114,7 @@ def write_adapter(base: Path, folder: Path, layers: int) -> None:
         "target_modules": [name.rpartition(".")[2] for name in shapes],
     }
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    make_tiny_tokenizer().save_pretrained(str(folder))
+    make_bpe_tokenizer().save_pretrained(str(folder))
 
 
 def _values(place: Path) -> Any:
