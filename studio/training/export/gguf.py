@@ -27,7 +27,7 @@ from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
 from studio.model.adapter_files import PREFIX
 from studio.model.damaged import reading
-from studio.model.folder_files import json_or_empty
+from studio.model.folder_files import json_or_empty, shown
 from studio.model.models import starter_of
 from studio.node_settings.export import GgufSettings
 from studio.system import busy_files
@@ -37,7 +37,9 @@ from studio.training.export.gguf_quantize import quantize_files
 from studio.training.export.gguf_tokenizer import (
     Vocabulary,
     add_tokenizer,
+    end_ids,
     load_plain,
+    special_ids,
     vocabulary,
 )
 from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
@@ -149,13 +151,15 @@ def _write_model(
     rows = next(t.shape[0] for t in tensors if t.name == "token_embd.weight")
     tokenizer = load_plain(source)
     words = vocabulary(tokenizer, rows, _kept_pre(_base(value)))
+    ends = end_ids(source)
+    _, lost = special_ids(tokenizer, words, ends)
 
     def describe(writer: gguf.GGUFWriter) -> None:
         writer.add_type(gguf.GGUFType.MODEL)
         count = sum(_elements(t) for t in tensors if t.name not in _FACTORS)
         _add_general(writer, context.project_name, value, count)
         add_hyperparameters(writer, found, {**config, "vocab_size": rows})
-        add_tokenizer(writer, tokenizer, words)
+        add_tokenizer(writer, tokenizer, words, ends)
 
     files: dict[str, Path] = {q: folder / file_name(context.project_name, q) for q in quantizations}
     written: dict[str, Path] = {q: files[q] for q in plain}
@@ -177,6 +181,12 @@ def _write_model(
         )
         busy_files.remove(folder / _SOURCE)
     _tell_model(context, config, tensors, words, files)
+    if lost:
+        listed = ", ".join(shown(token) for token in lost)
+        context.notice(
+            f"GGUF has no place for more than three end tokens: llama.cpp will not end an answer at {listed}.",
+            "Set it as a stop word in the program that runs the model.",
+        )
     return Written(
         (("pre-tokenizer", words.pre), *_sizes(files)),
         {"quantizations": list(quantizations)},
