@@ -28,7 +28,7 @@ needs_quantizer = pytest.mark.skipif(
     find_quantizer() is None,
     reason="llama-quantize (pip install ik-llama-cpp-python) is not installed",
 )
-KINDS = ["Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ3_M"]
+KINDS = list(TYPES)
 
 
 def tuned(root: Path, hidden: int = 256) -> ModelValue:
