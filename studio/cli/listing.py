@@ -13,7 +13,7 @@ from studio.graph.ports import Port
 from studio.graph.registry import Registry, load_registry
 from studio.graph.schema import Settings, to_json_schema
 from studio.runs.folder import RunFolder, list_runs
-from studio.runs.status import look_of
+from studio.runs.status import checked_status, look_of
 from studio.runs.summary import summarize
 from studio.shown_text import MOST_IN_QUOTES, line
 
@@ -34,7 +34,8 @@ def runs(options: argparse.Namespace) -> int:
     for row in found:
         more = line(row["ended"].rstrip(".") or row["resumed"], _MOST_LETTERS)
         name = line(row["name"], MOST_IN_QUOTES) + (f" · {more}" if more else "")
-        print(f"{row['id']:<40} {look_of(row['status']).word:<12} {name}")
+        word = look_of(checked_status(row["status"], row["verdict"])).word
+        print(f"{row['id']:<40} {word:<12} {name}")
     return 0
 
 
@@ -50,6 +51,7 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
         "status": found.status,
         "ended": found.ended,
         "resumed": found.resumed,
+        "verdict": found.verdict,
         "name": name,
         "steps": steps,
         "path": str(folder.path.resolve()),

@@ -117,8 +117,7 @@ class RunView:
     @property
     def look(self) -> Look:
         """How its status is shown."""
-        unfit = self.status == "completed" and self.verdict == "red"
-        return look_of("unfit" if unfit else self.status)
+        return look_of(checked_status(self.status, self.verdict))
 
     @property
     def active(self) -> bool:
@@ -151,6 +150,11 @@ class RunView:
 def look_of(status: str) -> Look:
     """How a status of a run is shown; one of another version gets its own name."""
     return RUN_LOOKS.get(status) or Look(status.capitalize(), "○", "info", "text_muted", status)
+
+
+def checked_status(status: str, verdict: str) -> str:
+    """The key of ``RUN_LOOKS`` of a status, given what the checks of the run's exports found."""
+    return "unfit" if status == "completed" and verdict == "red" else status
 
 
 def status_words(status: str) -> str:

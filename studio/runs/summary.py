@@ -12,9 +12,11 @@ from pathlib import Path
 
 from studio.errors import StudioError
 from studio.events import Event, from_line
+from studio.export_folder.parity import worst
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import UNFINISHED, ended_words, resumed_words
 from studio.runs.state import RunState
+from studio.runs.status import checked_status
 from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system.stored_json import open_regular
 
@@ -27,7 +29,7 @@ RESUME_BYTES = 2 * 1024 * 1024
 @dataclass(frozen=True)
 class RunSummary:
     """A row of the list of runs; times are Unix seconds. ``ended`` says where an unfinished run ended,
-    ``resumed`` after which step the run was resumed."""
+    ``resumed`` after which step the run was resumed, ``verdict`` what the checks of its exports found."""
 
     folder: RunFolder
     name: str
@@ -37,6 +39,12 @@ class RunSummary:
     loss: float | None
     ended: str = ""
     resumed: str = ""
+    verdict: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The key of ``RUN_LOOKS`` with which it is shown."""
+        return checked_status(self.status, self.verdict)
 
 
 def summarize(folder: RunFolder) -> RunSummary:
@@ -52,7 +60,7 @@ def summarize(folder: RunFolder) -> RunSummary:
         _number(e.get("loss")) for e in reversed(last) if e.name == "Metric" and "loss" in e.data
     )
     status = folder.status()
-    resumed = _resumed(folder.events_path)
+    resumed = _resumed_and_checked(folder.events_path)
     return RunSummary(
         folder,
         _name(folder, first),
@@ -62,16 +70,18 @@ def summarize(folder: RunFolder) -> RunSummary:
         next(losses, None),
         _ended(first, last, status, resumed),
         resumed_words(resumed),
+        worst([str(check.get("verdict")) for check in resumed.checks]),
     )
 
 
-def _resumed(path: Path) -> RunState:
-    """A state that only knows of the resumes of the run."""
+def _resumed_and_checked(path: Path) -> RunState:
+    """A state that only knows of the resumes of the run, and of the checks of its exports."""
     state = RunState()
+    names = ("TrainResumed", "RunStarted", "ExportChecked")
     for line_ in _lines(path, RESUME_BYTES, head=False):
-        if b"Resumed" in line_ or b"RunStarted" in line_:
+        if any(name.encode() in line_ for name in names):
             event = from_line(line_)
-            if event is not None and event.name in ("TrainResumed", "RunStarted"):
+            if event is not None and event.name in names:
                 state.apply(event)
     return state
 

@@ -90,10 +90,10 @@ def _paint_lines(painter: QPainter, font: QFont, area: QRect, summary: RunSummar
     look = theme.colors()
     metrics = QFontMetrics(font)
     top = QRect(area.left(), area.top(), area.width(), metrics.height())
-    state = status_words(summary.status)
+    state = status_words(summary.shown)
     state_width = metrics.horizontalAdvance(state)
     painter.setFont(font)
-    painter.setPen(status_color(summary.status))
+    painter.setPen(status_color(summary.shown))
     painter.drawText(top, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, state)
     painter.setPen(look.text)
     room = top.width() - state_width - MARGIN_PX
@@ -129,7 +129,7 @@ def details(summary: RunSummary) -> str:
 
 def sentence(summary: RunSummary) -> str:
     """The row as text, for screen readers and tests."""
-    return f"{summary.name}: {look_of(summary.status).word}, {details(summary)}"
+    return f"{summary.name}: {look_of(summary.shown).word}, {details(summary)}"
 
 
 def _small(font: QFont) -> QFont:

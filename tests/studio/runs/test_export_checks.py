@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from studio.cli import main
 from studio.cli.report import check_table
 from studio.events import Event, event, from_line
-from studio.export_folder.parity import Check, gain_kept, judged, sentence_of, worst
+from studio.export_folder.parity import Check, Verdict, gain_kept, judged, sentence_of, worst
+from studio.runs.folder import RunFolder
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
-from studio.runs.status import NODE_LOOKS, view_of
+from studio.runs.status import NODE_LOOKS, look_of, view_of
+from studio.runs.summary import summarize
 
 CHECK = Check(
     "talk-Q8_0.gguf", "Q8_0", "llama.cpp", "green", kl_mean=0.001, kl_p99=0.01, effect=2.0
@@ -75,10 +80,10 @@ def test_divergence_of_probabilities_that_are_partly_known() -> None:
     assert loss(flat, np.zeros(5, dtype=int)) == pytest.approx(np.log(5000))
 
 
-def ended(*checks: Check) -> RunState:
-    state = RunState()
+def events_of(*checks: Check) -> list[Event]:
+    """The events of a completed run with one export."""
     nodes = [{"id": "gguf", "type": "export", "title": "Export", "stages": ["export"]}]
-    events = [
+    return [
         event("RunStarted", run="r", name="Talk", resumed=False, nodes=nodes),
         event("StepStarted", "gguf", title="Export", index=1, count=1),
         *(event("ExportChecked", "gguf", **c.to_json()) for c in checks),
@@ -86,7 +91,11 @@ def ended(*checks: Check) -> RunState:
         event("StepFinished", "gguf", seconds=3.0, cached=False, outputs={}),
         event("RunFinished", status="completed", seconds=4.0),
     ]
-    for found in events:
+
+
+def ended(*checks: Check) -> RunState:
+    state = RunState()
+    for found in events_of(*checks):
         read = from_line(found.to_line().encode())
         assert isinstance(read, Event)
         state.apply(read)
@@ -114,6 +123,27 @@ def test_a_red_check_does_not_look_like_success() -> None:
     assert "Q4_0 in llama.cpp" in table
     assert "✕ failed" in table
     assert "The adapter was applied twice. Merge once." in table
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"), [("red", "Completed, export failed"), ("amber", "Completed")]
+)
+def test_lists_of_runs_name_a_failed_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verdict: Verdict, words: str
+) -> None:
+    found = [CHECK, replace(CHECK, readable="b", verdict=verdict, kl_mean=2.0)]
+    place = tmp_path / "runs" / "20261130-080000-talk"
+    place.mkdir(parents=True)
+    (place / "plan.json").write_text("{}", encoding="utf-8")
+    lines = [e.to_line() for e in events_of(*found)]
+    (place / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    summary = summarize(RunFolder(place))
+    assert look_of(summary.shown).word == words
+    assert main(["runs", "--runs", str(tmp_path / "runs")]) == 0
+    assert f" {words} " in capsys.readouterr().out
+    assert main(["runs", "--runs", str(tmp_path / "runs"), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["status"], row["verdict"]) == ("completed", verdict)
 
 
 def test_what_is_not_proven_is_never_shown_as_done() -> None:
