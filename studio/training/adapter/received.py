@@ -22,6 +22,12 @@ from studio.errors import StudioError
 from studio.export_folder.copy_files import copy_files
 from studio.graph.context import StepContext
 from studio.model.adapter_check import adapter_faults, adapter_folder
+from studio.model.adapter_config import (
+    CHANGES_BASE,
+    METHODS,
+    described,
+    method_of_config,
+)
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, scale_of
 from studio.model.folder_files import shown
 from studio.node_settings.received_adapter import LoadAdapterSettings
@@ -33,23 +39,10 @@ from studio.training.model.skeleton import skeleton
 from studio.training.model.weights_file import StoredWeights
 from studio.training.saved.tensor_files import read_tensors
 from studio.training.tokens.chat import load_tokenizer
-from studio.values import AdaptedModelValue, AdapterValue, ModelValue
+from studio.values import AdapterValue, ModelValue
 
 LARGEST_SHARE = 1.0
 """Of the norm of a layer's weight. Trained adapters stay far below; a scale that was applied twice does not."""
-
-_METHODS = {
-    "ADALORA": "adalora",
-    "BOFT": "boft",
-    "IA3": "ia3",
-    "LN_TUNING": "ln_tuning",
-    "LOHA": "loha",
-    "LOKR": "lokr",
-    "MISS": "miss",
-    "OFT": "oft",
-    "VERA": "vera",
-}
-"""PEFT's name of the type -> the method of the LoRA node."""
 
 
 def load_received(
@@ -74,6 +67,7 @@ def load_received(
         copy_files(context, source, folder, link_weights=False)
     config = _known_config(context, folder, base)
     method = _method(config)
+    _refuse_changed_base(config)
     _refuse_unplaced(context, base, folder)
     if config["peft_type"] == "LORA":
         _check_effect(context, base, folder, config)
@@ -81,7 +75,7 @@ def load_received(
     _complete_tokenizer(context, base, folder)
     value = AdapterValue(
         path=str(folder),
-        model=_described(base, config, method, folder),
+        model=described(base, config, method, folder),
         dataset=None,
         train={},
         metrics={},
@@ -129,19 +123,27 @@ def _known_config(context: StepContext, folder: Path, base: ModelValue) -> dict[
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    kind = config["peft_type"]
-    if kind != "LORA":
-        if kind not in _METHODS:
-            raise _refused(
-                f"adapters of the type {shown(kind)} cannot be loaded",
-                f"Types that can: LORA, {', '.join(_METHODS)}.",
-            )
-        return _METHODS[kind]
-    if config.get("alora_invocation_tokens"):
-        return "alora"
-    if config.get("use_dora"):
-        return "dora"
-    return "rslora" if config.get("use_rslora") else "lora"
+    method = method_of_config(config)
+    if not method:
+        raise _refused(
+            f"adapters of the type {shown(config['peft_type'])} cannot be loaded",
+            f"Types that can: LORA, {', '.join(METHODS)}.",
+        )
+    return method
+
+
+def _refuse_changed_base(config: Mapping[str, Any]) -> None:
+    """Raise ``StudioError`` for an adapter that belongs to changed weights: PEFT computes them again from its
+    config, other readers and a merge do not."""
+    start = str(config.get("init_lora_weights")).lower()
+    name = next((n for n in CHANGES_BASE if start.startswith(n)), "")
+    if name:
+        raise _refused(
+            f"its config has init_lora_weights {shown(start)}, so it belongs to the weights of a base that {name} has "
+            "changed",
+            "Save it with path_initial_model_for_weight_conversion of PEFT, which makes it a LoRA on the unchanged "
+            "base.",
+        )
 
 
 def _refuse_unplaced(context: StepContext, base: ModelValue, folder: Path) -> None:
@@ -258,33 +260,6 @@ def _complete_tokenizer(context: StepContext, base: ModelValue, folder: Path) ->
             if not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
     context.notice("The adapter has no tokenizer; that of the base model is used.", level="info")
-
-
-def _described(
-    base: ModelValue, config: Mapping[str, Any], method: str, folder: Path
-) -> AdaptedModelValue:
-    targets = config.get("target_modules") or []
-    if isinstance(targets, str):
-        shapes = read_tensors(folder / WEIGHTS)
-        targets = sorted(
-            {n.partition(".lora_")[0].removeprefix(PREFIX) for n in shapes if ".lora_" in n}
-        )
-    return AdaptedModelValue(
-        model=base,
-        method=method,
-        r=int(config.get("r") or config.get("rank") or 0),
-        alpha=round(float(config.get("lora_alpha") or config.get("alpha") or 0)),
-        dropout=float(config.get("lora_dropout") or 0.0),
-        bias=str(config.get("bias") or "none"),
-        target_modules=list(targets),
-        rank_pattern=_integers(config.get("rank_pattern")),
-        alpha_pattern=_integers(config.get("alpha_pattern")),
-        modules_to_save=list(config.get("modules_to_save") or []),
-    )
-
-
-def _integers(pattern: Mapping[str, Any] | None) -> dict[str, int]:
-    return {name: round(float(value)) for name, value in (pattern or {}).items()}
 
 
 def _refused(reason: str, hint: str) -> StudioError:
