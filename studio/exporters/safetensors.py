@@ -13,7 +13,7 @@ from studio.export_folder.copy_files import copy_files, folder_size
 from studio.graph.node_type import Variant
 from studio.node_settings.export import SafetensorsSettings
 from studio.values import FULL_FINE_TUNING, AdapterValue
-from studio.variants.exporter import Exportable, Exporter, Written
+from studio.variants.exporter import Exportable, Exporter, Readable, Written
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def write(
     context: StepContext, value: Exportable, settings: SafetensorsSettings, folder: Path
-) -> Written | None:
+) -> Written:
     """Write the files of the model or adapter into ``folder``."""
     if not isinstance(value, AdapterValue):
         in_run = folder.is_relative_to(context.folder)
         copy_files(context, Path(value.path), folder, link_weights=in_run)
-        return None
+        return Written(readable=(Readable("transformers", title="Model"),))
     from studio.training.export.adapter import write_adapter
 
     return write_adapter(context, value, settings, folder)

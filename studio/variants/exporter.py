@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
@@ -18,13 +18,26 @@ Exportable = ModelValue | AdapterValue
 
 
 @dataclass(frozen=True)
+class Readable:
+    """Something in an export that a program loads: ``path`` relative to the folder of the export (empty: the
+    folder itself), ``title`` tells it from the others of the same export, such as the quantization of a file.
+    ``reader`` is the program with which it is compared after the export."""
+
+    reader: Literal["transformers", "peft", "llama.cpp"]
+    path: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class Written:
     """What the export has to say about its content: rows of fact and value for the model card, values for the
-    manifest, and the command line that runs it, if it is not loaded by transformers or PEFT."""
+    manifest, the command line that runs it, if it is not loaded by transformers or PEFT, and what can be read back
+    in order to compare it with the model or adapter that was exported."""
 
     card: tuple[tuple[str, str], ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    readable: tuple[Readable, ...] = ()
 
 
 def _no_check(context: CheckContext) -> Iterable[Problem]:

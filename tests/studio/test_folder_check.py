@@ -26,6 +26,7 @@ from studio.model.models import local_files, quick_check
 from studio.model.supported import supported
 from studio.model.trust import own_code
 from studio.node_settings.base_model import BaseModelSettings
+from studio.system import hardware
 from tests.missing_here import unix_socket
 from tests.model_files import (
     change_config,
@@ -586,7 +587,9 @@ def test_what_this_machine_lacks_is_known_before_a_run(
     assert problems("./model", tmp_path, dtype="float16") == ["dtype_unsupported dtype"]
     flash = {"attention": "flash_attention_2"}
     assert problems("./model", tmp_path, **flash) == ["attention_unsupported attention"]
-    assert problems("./model", tmp_path, dtype="bfloat16") == []
+    for units, found in ((True, []), (False, ["bfloat16_emulated dtype"])):
+        monkeypatch.setattr(hardware, "cpu_computes_bfloat16", lambda units=units: units)
+        assert problems("./model", tmp_path, dtype="bfloat16") == found
 
 
 def test_a_large_model_is_checked_in_a_second_and_once(

@@ -237,7 +237,7 @@ def test_quit_asks_about_unsaved_changes(
     session = make_session(load_project(project), project)
     rename_the_project(session)
     seen: list[str] = []
-    answer(button, seen)
+    answer(session.window, button, seen)
     key(session, K.Key_Q, CTRL)
     qtbot.waitUntil(lambda: bool(seen))
     assert "Toys!" in seen[0]
@@ -254,7 +254,7 @@ def test_quit_while_training_offers_to_keep_the_run(
     key(session, K.Key_Return, CTRL)
     qtbot.waitUntil(lambda: session.runs.live is not None and bool(session.runs.live.state.metrics))
     seen: list[str] = []
-    answer(button, seen)
+    answer(session.window, button, seen)
     key(session, K.Key_Q, CTRL)
     qtbot.waitUntil(lambda: bool(seen))
     assert "“Toys” is still running." in seen[0]

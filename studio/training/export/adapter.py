@@ -29,7 +29,7 @@ from studio.training.model.configs import write_stop_token
 from studio.training.saved.snapshot import ADAPTER, CONFIG
 from studio.training.tokens.chat import load_tokenizer
 from studio.values import AdapterValue
-from studio.variants.exporter import Written
+from studio.variants.exporter import Readable, Written
 
 _GENERATION = "generation_config.json"
 
@@ -55,7 +55,7 @@ def write_adapter(
         rows.append(_compared(context, value, plain, folder))
     form = "as_trained" if plain is None else "portable"
     manifest = {"form": form, "loads": {name: reading.loads for name, reading in found.items()}}
-    return Written(tuple(rows), manifest)
+    return Written(tuple(rows), manifest, readable=(Readable("peft", title="Adapter"),))
 
 
 def _copy(context: StepContext, value: AdapterValue, folder: Path) -> None:

@@ -41,7 +41,7 @@ from studio.training.export.gguf_weights import Names, Tensor, model_tensors, ro
 from studio.training.export.portable import NotPlain, Plain, plain_form
 from studio.training.saved.snapshot import ADAPTER
 from studio.values import AdapterValue, ModelValue
-from studio.variants.exporter import Exportable, Written
+from studio.variants.exporter import Exportable, Readable, Written
 
 _FLOATS = ("F32", "F16", "BF16")
 _LONGEST_NAME = 40
@@ -134,6 +134,7 @@ def _write_model(
         (("pre-tokenizer", words.pre), *_sizes(files)),
         {"quantizations": list(quantizations)},
         f"llama-server -m {next(iter(files.values())).name}",
+        _readable(files),
     )
 
 
@@ -154,6 +155,10 @@ def _write(
         context.progress("export", round(done / 1e6, 2), round(total / 1e6, 2), "MB")
 
     write_files(files, architecture, describe, tensors, tick)
+
+
+def _readable(files: dict[str, Path]) -> tuple[Readable, ...]:
+    return tuple(Readable("llama.cpp", path.name, kind) for kind, path in files.items())
 
 
 def _sizes(files: dict[str, Path]) -> list[tuple[str, str]]:
@@ -264,6 +269,7 @@ def _write_adapter(
         (*rows, *_sizes(files)),
         {"quantizations": types},
         f"llama-server -m BASE_MODEL.gguf --lora {next(iter(files.values())).name}",
+        _readable(files),
     )
 
 
