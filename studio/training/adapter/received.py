@@ -31,8 +31,9 @@ from studio.model.adapter_config import (
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, scale_of
 from studio.model.folder_files import shown
 from studio.node_settings.received_adapter import LoadAdapterSettings
-from studio.system import disk
+from studio.system import busy_files, disk
 from studio.system.atomic import write_atomic
+from studio.training.adapter.received_gguf import convert_gguf
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.skeleton import skeleton
@@ -52,16 +53,11 @@ def load_received(
     base = ModelValue.model_validate(model_json)
     name = settings.adapter.strip()
     source, revision = _found(context, name, settings.revision.strip())
-    for fault in adapter_faults(source, Path(base.path)):
-        raise StudioError(
-            fault.sentence,
-            title="The adapter cannot be used",
-            hint=fault.hint,
-            field="adapter",
-            code=fault.code,
-            file=fault.file,
-        )
+    _refuse_faults(source, base)
     folder = context.folder / "adapter"
+    if source.suffix.lower() == ".gguf":
+        context.phase("load", "Converting the adapter from GGUF")
+        source = _converted(source, base, context.folder / "converted")
     with disk.explain_errors("the adapter", folder, needed=None):
         folder.mkdir(parents=True, exist_ok=True)
         copy_files(context, source, folder, link_weights=False)
@@ -73,6 +69,7 @@ def load_received(
         _check_effect(context, base, folder, config)
     _tell_base(context, base, source)
     _complete_tokenizer(context, base, folder)
+    busy_files.tidy(context.folder / "converted")
     value = AdapterValue(
         path=str(folder),
         model=described(base, config, method, folder),
@@ -85,6 +82,27 @@ def load_received(
     )
     context.artifact("adapter", folder, source=name, revision=revision)
     return value
+
+
+def _converted(file: Path, base: ModelValue, folder: Path) -> Path:
+    """The adapter of a GGUF file in the format of PEFT, compared with the base like any other."""
+    with disk.explain_errors("the adapter", folder, needed=None):
+        convert_gguf(file, Path(base.path), folder)
+    _refuse_faults(folder, base)
+    return folder
+
+
+def _refuse_faults(source: Path, base: ModelValue) -> None:
+    """Raise ``StudioError`` for the first fault of the files."""
+    for fault in adapter_faults(source, Path(base.path)):
+        raise StudioError(
+            fault.sentence,
+            title="The adapter cannot be used",
+            hint=fault.hint,
+            field="adapter",
+            code=fault.code,
+            file=fault.file,
+        )
 
 
 def _found(context: StepContext, name: str, revision: str) -> tuple[Path, str | None]:
