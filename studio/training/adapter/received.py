@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.export_folder.copy_files import copy_files
+from studio.export_folder.trained_on import read_trained_on, trained_on
 from studio.graph.context import StepContext
 from studio.model.adapter_check import adapter_faults, adapter_folder
 from studio.model.adapter_config import (
@@ -254,9 +256,24 @@ def _largest_share(
 
 
 def _tell_base(context: StepContext, base: ModelValue, source: Path) -> None:
-    """Say so if the adapter names another base than the connected one. A path says nothing about a Hub ID."""
-    named = json.loads((source / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    """Say so if the adapter names another base, another revision or other weights than the connected ones, or none.
+    A path says nothing about a Hub ID."""
+    known, own = read_trained_on(source), trained_on(base)
+    if known is not None:
+        if known.weights != own.weights:
+            context.notice(
+                f"The adapter was trained on {shown(known.shown())}, and {shown(own.shown())} is connected. The layers "
+                "fit, but with other weights its effect may be another one.",
+                "Choose that model and revision. A copy in another precision has other weights, too.",
+            )
+        return
+    config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
+    named, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(named, str) or not named:
+        context.notice(
+            f"The adapter does not name the model that it was trained on. Its layers fit {shown(base.source)}.",
+            "With other weights than those of its training, its effect may be another one.",
+        )
         return
     ours = {base.source, base.path, *([base.base.source] if base.base else [])}
     ends = {Path(n).name.lower() for n in ours}
@@ -266,6 +283,18 @@ def _tell_base(context: StepContext, base: ModelValue, source: Path) -> None:
             "but with other weights its effect may be another one.",
             "Choose that model, unless the connected one is a copy of it.",
         )
+    elif isinstance(revision, str) and base.revision and not _same_revision(revision, base):
+        context.notice(
+            f"The adapter was trained on revision {shown(revision)} of {shown(named)}, and {shown(base.revision)} is "
+            "connected.",
+            "Enter that revision in the Base model node.",
+        )
+
+
+def _same_revision(revision: str, base: ModelValue) -> bool:
+    """Whether a commit is that of the base; the names of branches say nothing about it."""
+    is_commit = re.fullmatch(r"[0-9a-f]{7,40}", revision) is not None
+    return not is_commit or str(base.revision).startswith(revision)
 
 
 def _complete_tokenizer(context: StepContext, base: ModelValue, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from studio.errors import StudioError
 from studio.export_folder.folder import replaced, write_manifest
 from studio.export_folder.model_card import model_card
+from studio.export_folder.trained_on import base_facts
 from studio.graph.context import StepContext
 from studio.system import disk
 from studio.values import AdapterValue, ModelValue
@@ -77,4 +78,6 @@ def _describe(
     card = model_card(value, context.project_name, written.card, written.command)
     (folder / "README.md").write_text(card, encoding="utf-8")
     facts = {"project": context.project_name, **written.manifest}
+    if isinstance(value, AdapterValue):
+        facts["base"] = base_facts(value.model.model)
     write_manifest(folder, exporter.artifact_kind(value), facts)
