@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import field_validator
 
 from studio.graph.schema import Settings, setting
+from studio.node_settings.ollama_name import name_fault
 from studio.shown_text import short
 
 
@@ -16,8 +17,8 @@ class ExportSettings(Settings):
     format: str = setting(
         "safetensors",
         "Format",
-        "Safetensors is the format that transformers, PEFT, vLLM and most other tools load. GGUF is for llama.cpp, "
-        "Ollama and LM Studio.",
+        "Safetensors is the format that transformers, PEFT, vLLM and most other tools load. GGUF is for llama.cpp "
+        "and LM Studio, the Ollama folder for Ollama.",
         variant="exporter",
     )
     format_settings: dict[str, Any] = setting(
@@ -94,3 +95,80 @@ class GgufSettings(Settings):
         if not names:
             raise ValueError("choose at least one quantization.")
         return names
+
+
+class OllamaSettings(Settings):
+    """The GGUF file and what the Modelfile says beside it."""
+
+    name: str = setting(
+        "",
+        "Model name",
+        "The name of the model in Ollama, such as support-tone or me/support-tone:q8. Leave empty to use the name of "
+        "the project.",
+        placeholder="from the project",
+        max_length=240,
+    )
+    quantization: Quantization = setting(
+        "Q8_0",
+        "Quantization",
+        "How the weights of the model are stored. Q8_0 stays close to the model; F16 is exact for models that were "
+        "saved in 16 bits and twice as large. An adapter is not quantized, but the base model that is written with it.",
+    )
+    base: str = setting(
+        "",
+        "Base model in Ollama",
+        "Only for adapters: a model that Ollama has, such as llama3.2:1b, or the path of a GGUF file, to which the "
+        "adapter is applied. It must be the base model of the adapter. Leave empty to write the base model, too.",
+        placeholder="written as GGUF",
+        max_length=1000,
+        advanced=True,
+    )
+    system: str = setting(
+        "",
+        "System message",
+        "A system message that Ollama sends with every conversation that has none. Leave empty for none.",
+        widget="multiline",
+        max_length=100_000,
+        advanced=True,
+    )
+    context_length: int = setting(
+        0,
+        "Context length",
+        "The number of tokens for which Ollama reserves memory (num_ctx). With 0, the context of the model, but at "
+        "most 8192. Typical: 4096 to 32768.",
+        unit="tokens",
+        ge=0,
+        le=10_000_000,
+        advanced=True,
+    )
+    max_rank: int = setting(
+        64,
+        "Maximum rank",
+        "Of an adapter. What is not a LoRA (DoRA, OFT, ...) is converted by a singular value decomposition to at "
+        "most this rank; the share of the change that is kept is shown. Typical: 32 to 256. Models are not affected.",
+        ge=1,
+        le=512,
+        advanced=True,
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _valid_name(cls, name: str) -> str:
+        fault = name_fault(name.strip()) if name.strip() else ""
+        if fault:
+            raise ValueError(f"is not a name for Ollama: {fault}.")
+        return name.strip()
+
+    @field_validator("base")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        if any(not c.isprintable() or c == '"' for c in text):
+            raise ValueError("is neither the name of a model nor the path of a file.")
+        return text.strip()
+
+    @field_validator("system")
+    @classmethod
+    def _quotable(cls, text: str) -> str:
+        if '"""' in text:
+            raise ValueError('a Modelfile cannot contain three quotation marks in a row (""").')
+        return text

@@ -27,6 +27,7 @@ KINDS = {
     "checkpoint": "Checkpoint",
     "gguf": "GGUF model",
     "adapter_gguf": "GGUF adapter",
+    "ollama_folder": "Ollama folder",
     "export": "Export",
 }
 """Kind of an artifact -> its name."""
@@ -39,7 +40,16 @@ _HOW = {
     "failed": "Failed",
 }
 UNFINISHED = tuple(_HOW)
-_FIRST = ("merged_model", "tuned_model", "gguf", "adapter_gguf", "export", "adapter")
+_NAMES = ("GGUF", "Ollama")  # written with a capital in a sentence
+_FIRST = (
+    "merged_model",
+    "tuned_model",
+    "gguf",
+    "ollama_folder",
+    "adapter_gguf",
+    "export",
+    "adapter",
+)
 _FEWEST_EVALUATIONS = 2  # so that one is the best
 
 
@@ -201,7 +211,7 @@ def artifact_words(artifact: Mapping[str, Any]) -> str:
     written by an Export node."""
     kind = str(artifact.get("kind") or "file")
     words = KINDS.get(kind, kind.replace("_", " ").capitalize())
-    kept = words.startswith("GGUF")
+    kept = words.startswith(_NAMES)
     return f"Exported {words if kept else words.lower()}" if artifact.get("exported") else words
 
 
@@ -213,7 +223,7 @@ def made_words(made: tuple[Mapping[str, Any], ...]) -> str:
 
 
 def _counted(title: str, count: int) -> str:
-    title = title if title.startswith("GGUF") else title[:1].lower() + title[1:]
+    title = title if title.startswith(_NAMES) else title[:1].lower() + title[1:]
     return title if count == 1 else f"{count} {title}s"
 
 

@@ -39,6 +39,7 @@ KIND_ICONS = {
     "report": "scale",
     "gguf": "package",
     "adapter_gguf": "package",
+    "ollama_folder": "package",
 }
 PATH_ROLE = Qt.ItemDataRole.UserRole
 KIND_ROLE = Qt.ItemDataRole.UserRole + 1
