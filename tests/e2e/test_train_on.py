@@ -132,7 +132,7 @@ def test_a_chain_is_estimated_with_its_lora(root: Path) -> None:
     assert counted(root, pissa) == alone
     received = counted(root, [("load_adapter", {"adapter": str(FIXTURES / "peft-0.13")})])
     lora, targets = (
-        json.loads((FIXTURES / "peft-0.13" / "adapter_config.json").read_text()),
+        json.loads((FIXTURES / "peft-0.13" / "adapter_config.json").read_text(encoding="utf-8")),
         "target_modules",
     )
     same = [("lora", {"r": lora["r"], targets: ", ".join(lora[targets])})]

@@ -99,7 +99,8 @@ def test_each_method_goes_on_where_it_ended(tmp_path: Path, method: str) -> None
     assert recorder.losses()[0] == pytest.approx(loss_of(first), abs=1e-4)
     assert recorder.losses()[1] < recorder.losses()[0]
     one, two = (
-        json.loads((Path(v.path) / "adapter_config.json").read_text()) for v in (first, second)
+        json.loads((Path(v.path) / "adapter_config.json").read_text(encoding="utf-8"))
+        for v in (first, second)
     )
     for config in (one, two):
         config.pop("base_model_name_or_path")
