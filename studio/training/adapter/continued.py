@@ -21,8 +21,6 @@ from studio.model.adapter_check import adapter_faults
 from studio.model.adapter_config import described, method_of_config
 from studio.model.adapter_files import CONFIG, WEIGHTS
 from studio.model.folder_files import read_json
-from studio.system import busy_files
-from studio.training.adapter.convert import make_plain_ranks
 from studio.training.saved.tensor_files import read_tensors
 from studio.values import AdaptedModelValue, AdapterValue
 from studio.variants.lora_method import LoraMethod
@@ -44,10 +42,6 @@ def continuing(context: StepContext, adapter: AdapterValue) -> AdaptedModelValue
         raise StudioError(fault.sentence, hint=fault.hint, code=fault.code, file=fault.file)
     config = read_json(folder, CONFIG)
     method = _method(context, adapter, config)
-    if config["peft_type"] == "ADALORA":
-        folder = _with_ranks(context, folder)
-        config = read_json(folder, CONFIG)
-        adapter = adapter.model_copy(update={"path": str(folder)})
     found = described(adapter.model.model, config, method, folder)
     same = method == adapter.model.method
     if not same:
@@ -76,18 +70,7 @@ def _method(context: StepContext, adapter: AdapterValue, config: dict[str, Any])
         )
     if method is not None and not method.only_begins:
         return adapter.model.method
-    return "lora" if config["peft_type"] == "ADALORA" else method_of_config(config)
-
-
-def _with_ranks(context: StepContext, source: Path) -> Path:
-    """A copy of an AdaLoRA adapter as the LoRA that it is once its ranks are allocated."""
-    folder = context.folder / "start"
-    busy_files.tidy(folder)
-    folder.mkdir(parents=True)
-    for name in (CONFIG, WEIGHTS):
-        (folder / name).write_bytes((source / name).read_bytes())
-    make_plain_ranks(folder)
-    return folder
+    return method_of_config(config)
 
 
 def load_trainable(base: Any, adapter: AdapterValue) -> Any:

@@ -35,6 +35,7 @@ from studio.model.folder_files import shown
 from studio.node_settings.received_adapter import LoadAdapterSettings
 from studio.system import busy_files, disk
 from studio.system.atomic import write_atomic
+from studio.training.adapter.convert import make_plain_ranks
 from studio.training.adapter.received_gguf import convert_gguf
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.out_of_memory import is_out_of_memory
@@ -64,6 +65,8 @@ def load_received(
         folder.mkdir(parents=True, exist_ok=True)
         copy_files(context, source, folder, link_weights=False)
     config = _known_config(context, folder, base)
+    if config["peft_type"] == "ADALORA":
+        config = _with_ranks(context, folder)
     method = _method(config)
     _refuse_changed_base(config)
     _refuse_unplaced(context, base, folder)
@@ -150,6 +153,18 @@ def _method(config: Mapping[str, Any]) -> str:
             f"Types that can: LORA, {', '.join(METHODS)}.",
         )
     return method
+
+
+def _with_ranks(context: StepContext, folder: Path) -> dict[str, Any]:
+    """Convert an AdaLoRA adapter to the LoRA that it is once its ranks are allocated, and return its config."""
+    make_plain_ranks(folder)
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    context.notice(
+        f"The AdaLoRA adapter was converted to a LoRA with a rank for each of its {len(config['target_modules'])} "
+        "layers, which has the same effect.",
+        level="info",
+    )
+    return config
 
 
 def _refuse_changed_base(config: Mapping[str, Any]) -> None:

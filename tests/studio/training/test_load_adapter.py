@@ -328,3 +328,38 @@ def test_an_adapter_of_a_changed_base_is_refused(tmp_path: Path, start: str) -> 
     error = refused(tmp_path, base, configure(Path(value.path), init_lora_weights=start))
     assert f"init_lora_weights {start}" in error.sentence
     assert "path_initial_model_for_weight_conversion" in error.hint
+
+
+def test_adalora_of_plain_peft_becomes_a_lora(tmp_path: Path) -> None:
+    """With the ranks that its training has allocated, and the same effect."""
+    from peft import AdaLoraConfig, get_peft_model
+
+    base = tiny_base(tmp_path)
+    torch.manual_seed(1)
+    config = AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        init_r=6,
+        target_r=2,
+        total_step=8,
+        tinit=1,
+        tfinal=2,
+        lora_alpha=12,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+    )
+    model = get_peft_model(plain_model(base.path), config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=3e-2)
+    ids = torch.arange(3, 43)[None]
+    for step in range(1, 8):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "adalora")
+    wanted = logits(model.eval())
+    recorder = Recorder()
+    value = loaded(tmp_path, base, tmp_path / "adalora", recorder)
+    assert value.model.method == "lora"
+    assert "converted to a LoRA with a rank for each of its" in sentences(recorder)
+    assert 1 < len(set(value.model.rank_pattern.values()))
+    assert float((logits(plain_adapted(value)) - wanted).abs().max()) < 1e-4
