@@ -21,7 +21,7 @@ EVENTS: dict[str, str] = {
     "Forecast": "phases: {node that runs: [[phase, seconds in an earlier run or null], ...]}",
     "StepStarted": "node, title, index, count",
     "Phase": "node, phase: load|import|download|read|tokenize|train|evaluate|sample|save|verify|merge|"
-    "export|generate|prepare, title",
+    "combine|export|generate|prepare, title",
     "Progress": "node, phase, done, total (or null), unit, eta_s (or null)",
     "Metric": "node, step, steps, epoch, loss | eval_loss, learning_rate, grad_norm, tokens_per_s, "
     "ram_process_gib, ram_system_gib, vram_allocated_gib, vram_reserved_gib, vram_device_gib, eta_s",

@@ -99,11 +99,47 @@ class AdaptedModelValue(Value):
     continues: AdapterValue | None = None
 
 
+class MixedSource(Value):
+    """An adapter that became part of another one: the title of its node, its weight, its share of the summed norms of
+    all changes (0-1), how much of its change the form of a LoRA keeps (0-1), the cosines of its change with those of
+    all sources, and its own description."""
+
+    title: str
+    weight: float
+    share: float
+    kept: float
+    cosines: list[float]
+    adapter: dict[str, Any] = {}
+
+
+class MixedLoss(Value):
+    """The loss of one combination: a weight for each source, and the mean loss per label token."""
+
+    weights: list[float]
+    loss: float
+
+
+class Mixture(Value):
+    """How an adapter was combined from others. ``kept`` is the share of the combined change that its rank holds (0-1),
+    ``losses`` are those of several weights on ``rows`` validation rows; none were computed without rows."""
+
+    method: str
+    sources: list[MixedSource]
+    kept: float
+    losses: list[MixedLoss] = []
+    rows: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        """Without the descriptions of the sources, for the events of a run."""
+        return self.model_dump(mode="json", exclude={"sources": {"__all__": {"adapter"}}})
+
+
 class AdapterValue(Value):
     """An adapter on disk, with everything a model card needs.
 
     ``metrics`` are the last and best figures of the run; ``train`` the settings it was trained with. An adapter that
     was loaded has neither, and no dataset; ``source`` is the folder or Hub ID it comes from, ``revision`` its commit.
+    ``mixture`` says what it was combined from.
     """
 
     kind: Literal["adapter"] = "adapter"
@@ -115,6 +151,7 @@ class AdapterValue(Value):
     reload_difference: float
     source: str = ""
     revision: str | None = None
+    mixture: Mixture | None = None
 
 
 AdaptedModelValue.model_rebuild()

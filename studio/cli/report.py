@@ -16,6 +16,7 @@ from typing import Any
 from bootstrap.requirements import launcher
 from studio.cli.terminal import draw
 from studio.events import Event
+from studio.export_folder.mixture import Table, mixture_in, tables
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import artifact_words, outcome_of
@@ -226,6 +227,10 @@ def print_results(
         if len(state.evaluations) > 1:
             print(f"{state.title_of(node)}:")
         print(evaluation_table(evaluation))
+    for each in state.artifacts:
+        mixture = mixture_in(each)
+        for table in tables(mixture) if mixture is not None else ():
+            print(f"{state.title_of(str(each.get('node')))}: {mixture_table(table)}")
     for artifact in found.made:
         kind = line(str(artifact.get("kind")), SHOWN_LETTERS)
         words = artifact_words({**artifact, "kind": kind})
@@ -266,6 +271,16 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
         before, after = (_share(pair.get(k)) for k in ("before", "after"))
         lines.append(f"  {line(str(name)).replace('_', ' '):<20}{before:>10}{after:>10}")
     return "\n".join(lines)
+
+
+def mixture_table(table: Table) -> str:
+    """What a mixed adapter consists of, in columns."""
+    rows = [table.head, *table.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
+    lines = (
+        "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return "\n".join([table.title, *(f"  {text}" for text in lines)])
 
 
 def _share(value: Any) -> str:

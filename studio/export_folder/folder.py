@@ -34,6 +34,7 @@ _OLD = "-old"
 _KIND_OF = {
     "train": "adapter",
     "resize": "adapter",
+    "adapter_mix": "adapter",
     "load_adapter": "adapter",
     "merge": "model",
     "base_model": "model",

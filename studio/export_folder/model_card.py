@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from studio.export_folder.mixture import tables
 from studio.model.facts import licence_in
 from studio.model.models import classify, starter_of
 from studio.values import FULL_FINE_TUNING, AdapterValue, DatasetValue, ModelValue
@@ -68,9 +69,11 @@ def _library(usual: str, command: str) -> str:
 def _adapter_card(value: AdapterValue, title: str, form: Sequence[str], command: str) -> str:
     base = value.model.model
     checks = [("largest logit difference after reloading", f"{value.reload_difference:.3g}")]
-    if value.source:
+    if value.source or value.mixture:
         checks = []
     origin = f"from {_shown_source(value)}" if value.source else "trained with LoRA Studio"
+    if value.mixture:
+        origin = f"combined from {len(value.mixture.sources)} with LoRA Studio"
     first = _stages(value)[0]
     if first is not value and first.source:
         origin = f"from {_shown_source(first)}, trained further with LoRA Studio"
@@ -80,9 +83,57 @@ def _adapter_card(value: AdapterValue, title: str, form: Sequence[str], command:
             f"# {title or 'LoRA adapter'}",
             f"A {value.model.method} adapter for {_shown_base(base)}, {origin}.",
         ],
-        [_base(base), *_training(value), _table("Checks", ("check", "value"), checks)],
+        [
+            _base(base),
+            *_mixture(value),
+            *_training(value),
+            _table("Checks", ("check", "value"), checks),
+        ],
         form,
     )
+
+
+def _mixture(adapter: AdapterValue, level: int = 0) -> list[str]:
+    """What the adapter was combined from: method, tables, and the origin of each source."""
+    mixture = adapter.mixture
+    if mixture is None:
+        return []
+    found = [
+        _table(
+            "Combination",
+            ("fact", "value"),
+            [
+                ("method", mixture.method),
+                ("share of the change that is kept", f"{mixture.kept:.2%}"),
+            ],
+        )
+    ]
+    found += [_wide_table(t.title, t.head, t.rows) for t in tables(mixture)]
+    origins = []
+    for source in mixture.sources:
+        value = AdapterValue.model_validate(source.adapter)
+        origins.append((source.title, _origin_of(value)))
+        found += _mixture(value, level + 1) if level < 3 else []
+    return [*found, _table("Origin of the adapters", ("adapter", "origin"), origins)]
+
+
+def _origin_of(value: AdapterValue) -> str:
+    """The rows that an adapter was trained on, or where it was loaded from."""
+    parts = [f"{value.model.method}, r {value.model.r}"]
+    if value.source:
+        parts.append(f"from {_shown_source(value)}")
+    if value.mixture:
+        parts.append("combined from " + ", ".join(s.title for s in value.mixture.sources))
+    if value.dataset:
+        files = ", ".join(Path(s).name for s in value.dataset.sources)
+        parts.append(f"trained on {files} (sha256 {value.dataset.sha256[:12]})")
+    return "; ".join(parts)
+
+
+def _wide_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(_cell(c) for c in row) + " |" for row in (head, *rows)]
+    lines.insert(1, "|" + " --- |" * len(head))
+    return "\n".join([f"## {title}", "", *lines])
 
 
 def _merged_card(value: ModelValue, title: str, form: Sequence[str], command: str) -> str:
@@ -94,7 +145,9 @@ def _merged_card(value: ModelValue, title: str, form: Sequence[str], command: st
     checks = [
         (
             "largest logit difference of the adapter after reloading",
-            f"{adapter.reload_difference:.3g}" if not adapter.source else "not measured",
+            f"{adapter.reload_difference:.3g}"
+            if not (adapter.source or adapter.mixture)
+            else "not measured",
         ),
         (
             "largest logit difference, merged against base with adapter",
@@ -111,7 +164,12 @@ def _merged_card(value: ModelValue, title: str, form: Sequence[str], command: st
             f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its "
             f"weights ({value.stored_dtype or value.dtype}), created with LoRA Studio.",
         ],
-        [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
+        [
+            _base(base),
+            *_mixture(adapter),
+            *_training(adapter),
+            _table("Checks", ("check", "value"), checks),
+        ],
         form,
     )
 
@@ -202,6 +260,9 @@ def _training(adapter: AdapterValue) -> list[str]:
     for number, stage in enumerate(earlier, 1):
         if stage.source:
             blocks.append(f"## Stage {number}\n\nLoaded from {_shown_source(stage)}.")
+        elif stage.mixture:
+            titles = ", ".join(part.title for part in stage.mixture.sources)
+            blocks.append(f"## Stage {number}\n\nCombined from {titles}.")
         blocks += _trained(stage, f"Stage {number}: ", lora=not stage.source)
     blocks += _trained(last, f"Stage {len(earlier) + 1}: ")
     return [*blocks, _table("Versions", ("package", "version"), _versions().items())]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ class StepContext:
     own folder in the run folder; it survives a stop. ``project_dir`` is where relative paths in
     settings start. ``take_command`` returns and removes the oldest command of a name (``save``,
     ``sample``, ``finish``), or ``None``. A step sets ``reusable`` to False if its result is not what
-    the settings describe, for example because a training was finished early: no other run reuses it.
+    the settings describe, for example because a training was finished early: no other run reuses it. ``input_titles``
+    names the node that each input comes from.
     """
 
     node: str
@@ -46,6 +47,7 @@ class StepContext:
     take_command: Callable[[str], dict[str, Any] | None] = lambda name: None
     threads: int | None = None
     project_name: str = ""
+    input_titles: Mapping[str, str] = field(default_factory=dict)
     reusable: bool = True
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)

@@ -35,6 +35,7 @@ _MERGE = "memory.md#merge-and-export"
 _EXPORT = "results.md#export"
 _VERIFIED = "results.md#verification"
 _RESIZE = "results.md#a-smaller-adapter"
+_ADAPTER_MIX = "results.md#several-adapters-in-one"
 _LOAD_ADAPTER = "results.md#an-adapter-from-elsewhere"
 _STAGES = "results.md#train-further"
 _NO_GPU = "troubleshooting.md#the-gpu-is-not-used"
@@ -113,6 +114,7 @@ _PROBLEM_CODES = {
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",
+    _ADAPTER_MIX: "cannot_mix mix_without_rows no_mix_weight other_mix_base",
     _NO_GPU: "gpu_lost gpu_not_used no_such_device two_devices",
     _DISK: "copy_failed disk_full no_permission not_writable runs_folder save_failed",
     _NETWORK: "no_network",
@@ -203,6 +205,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "merge": {"": _MERGE},
     "resize": {"": _RESIZE},
+    "adapter_mix": {"": _ADAPTER_MIX},
     "load_adapter": {"": _LOAD_ADAPTER, "Hub": _HUB},
     "export": {"": _EXPORT},
     "evaluate": {"": _TEST_ROWS},

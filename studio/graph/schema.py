@@ -61,6 +61,7 @@ class Meta:
     log_scale: bool = False
     placeholder: str = ""
     changes_result: bool = True
+    port: str = ""
 
 
 def setting(
@@ -80,6 +81,7 @@ def setting(
     log_scale: bool = False,
     placeholder: str = "",
     changes_result: bool = True,
+    port: str = "",
     **limits: Any,
 ) -> Any:
     """A settings field.
@@ -90,7 +92,8 @@ def setting(
     choices; the chosen variant's own settings are stored beside it as ``<name>_settings``.
     ``shown_if`` maps another field to the value or values for which this one matters.
     ``special`` names values with a meaning of their own (``{0: "by epochs"}``). With ``changes_result``
-    False an earlier result is reused whatever the value.
+    False an earlier result is reused whatever the value. A setting of the input ``port`` is named after the node that
+    is connected to it.
     """
     shown = tuple(
         (k, tuple(v) if isinstance(v, (list, tuple)) else (v,)) for k, v in (shown_if or {}).items()
@@ -110,6 +113,7 @@ def setting(
         log_scale,
         placeholder,
         changes_result,
+        port,
     )
     extra: Any = {"studio": meta}  # pydantic keeps it as it is; no JSON schema is made from it
     return Field(default, title=label, description=help, json_schema_extra=extra, **limits)

@@ -112,7 +112,7 @@ def _begun_here(graph: Graph, train: Node) -> Node | None:
     for node in model_nodes(graph, train.id):
         if node.type == "lora":
             return node
-        if node.type in ("train", "load_adapter", "resize"):
+        if node.type in ("train", "load_adapter", "resize", "adapter_mix"):
             return None
     return None
 

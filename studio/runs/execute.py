@@ -244,6 +244,7 @@ def _run_step(run: _Execution, step: Step) -> Record:
         take_command=control.take,
         threads=threads(),
         project_name=plan.name,
+        input_titles=_input_titles(plan, step),
     )
     settings = node_type.settings.model_validate(dict(step.settings))
     started, clock = time.time(), time.monotonic()
@@ -261,6 +262,11 @@ def _run_step(run: _Execution, step: Step) -> Record:
     )
     write_record(folder, record)
     return record
+
+
+def _input_titles(plan: Plan, step: Step) -> dict[str, str]:
+    titles = {s.node: s.title for s in plan.steps}
+    return {port: titles[node] for port, (node, _) in step.inputs.items()}
 
 
 def _fields(event: Event) -> dict[str, Any]:

@@ -34,6 +34,7 @@ STAGES = {
     "verify": "verify",
     "merge": "merge",
     "resize": "resize",
+    "combine": "combine",
     "generate": "evaluate",
     "export": "export",
 }

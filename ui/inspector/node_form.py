@@ -160,6 +160,7 @@ class NodeForm(QWidget):
             choices=self._choices,
             choose_model=lambda: self.model_wanted.emit(self.node_id),
             guide_place=lambda path, spec: guide.of_setting(self.type_id, path, spec.meta.group),
+            label=self._label_of,
         )
         form = Form(
             self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all
@@ -226,6 +227,19 @@ class NodeForm(QWidget):
         specs = fields_of(self._node_type.settings) if self._node_type else ()
         default = next((s.default for s in specs if s.name == name), None)
         return self.node.settings.get(name, default)
+
+    def _label_of(self, spec: FieldSpec) -> str:
+        """The label of a field; that of an input names the connected node instead of the port."""
+        port, label = spec.meta.port, spec.meta.label
+        graph = self._document.graph
+        wire = graph.wire_into(self.node_id, port) if port and graph.has(self.node_id) else None
+        if wire is None:
+            return label
+        title = title_of(graph.node(wire.source), self._registry)
+        others = (w for w in graph.wires_into(self.node_id) if w.target_port != port)
+        same_title = any(title_of(graph.node(w.source), self._registry) == title for w in others)
+        name = port.upper()
+        return f"{label.removesuffix(name)}{title}{f' ({name})' if same_title else ''}"
 
     def _choices(self, name: str) -> tuple[str, ...]:
         """What a setting of this node can be, as its files say."""

@@ -51,7 +51,7 @@ class FieldRow(QWidget):
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self.spec, self.path = spec, path
+        self.spec, self.path, self._context = spec, path, context
         self._read_only = False
         self.why_off = ""
         self._shown_problems: tuple[Problem, ...] = ()
@@ -95,6 +95,8 @@ class FieldRow(QWidget):
         differs = not same(value, self.value)
         self.value = value
         self.editor.set_value(value)  # the same value too: an editor may draw other fields with it
+        if self.spec.meta.port:
+            self._name_after_input()
         if differs:
             self._show_reset()
         return differs
@@ -204,7 +206,7 @@ class FieldRow(QWidget):
         row = QHBoxLayout(side)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)
-        label = QLabel(self.spec.meta.label, side)
+        self._label = label = QLabel(self.spec.meta.label, side)
         label.setWordWrap(True)
         label.setBuddy(self.editor.control)
         label.setToolTip(self._tip())
@@ -224,6 +226,13 @@ class FieldRow(QWidget):
             f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}.</p><p>F1: {MORE.lower()}. "
             "Shift+F1: this text below the field.</p>"
         )
+
+    def _name_after_input(self) -> None:
+        """Name the node that is connected to the input of this field."""
+        words = self._context.label(self.spec)
+        if words != self._label.text():
+            self._label.setText(words)
+            self.editor.control.setAccessibleName(words)
 
     def _default_words(self) -> str:
         return words_for(self.spec, self.spec.default)

@@ -33,6 +33,7 @@ PHASE_WORDS = {
     "save": "saving",
     "verify": "verifying the result",
     "merge": "merging",
+    "combine": "combining adapters",
     "export": "writing the export",
     "generate": "generating answers",
 }

@@ -9,10 +9,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
+from studio.export_folder.mixture import mixture_in, tables
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.evaluation import ExampleTable, MeasureBars
+from ui.monitor.mixture import MixtureTables
 from ui.style.widgets import TextLabel, scrolling
 
 NARROW_PX, LEAST_PX = 720, 340
@@ -35,6 +37,7 @@ class ResultsPanel(QWidget):
         self.evaluations.currentChanged.connect(self._show_evaluation)
         self.bars = MeasureBars(self)
         self.examples = ExampleTable(self)
+        self.mixtures = MixtureTables(self)
         self._comparison = QWidget(self)
         inside = QVBoxLayout(self._comparison)
         inside.setContentsMargins(0, 0, 0, 0)
@@ -42,6 +45,7 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.evaluations)
         inside.addWidget(self.bars)
         inside.addWidget(self.examples, 1)
+        inside.addWidget(self.mixtures)
         self.outcome = TextLabel("", self)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._split = QSplitter(self)
@@ -94,7 +98,17 @@ class ResultsPanel(QWidget):
         self.outcome.setVisible(found is not None)
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
-        self._comparison.setVisible(bool(evaluations))
+        mixed = [
+            (self._state.title_of(str(artifact.get("node"))), table)
+            for artifact in artifacts
+            if self._state is not None and (found_mix := mixture_in(artifact)) is not None
+            for table in tables(found_mix)
+        ]
+        self.mixtures.show_tables(mixed)
+        self.mixtures.setVisible(bool(mixed))
+        self.bars.setVisible(bool(evaluations))
+        self.examples.setVisible(bool(evaluations))
+        self._comparison.setVisible(bool(evaluations or mixed))
         self._show_evaluation()
         self._stack.setCurrentIndex(1 if artifacts or evaluations or ended else 0)
 

@@ -102,7 +102,9 @@ class NotPlain(Exception):
         self.rank_helps = rank_helps
 
 
-def plain_form(context: StepContext, value: AdapterValue, max_rank: int) -> Plain:
+def plain_form(
+    context: StepContext, value: AdapterValue, max_rank: int, phase: str = "export"
+) -> Plain:
     """The adapter as pairs of A and B, at most of ``max_rank`` where they have to be computed. Raises ``NotPlain``."""
     folder, base = Path(value.path), Path(value.model.model.path)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -116,7 +118,7 @@ def plain_form(context: StepContext, value: AdapterValue, max_rank: int) -> Plai
     if is_lora and not any(config.get(n) for n in _NOT_ONLY_A_AND_B[:5]):
         _take_pairs(config, tensors, plain)
     if tensors:
-        _compute_pairs(context, value, tensors, plain, model, max_rank)
+        _compute_pairs(context, value, tensors, plain, model, max_rank, phase)
     if not plain.pairs:
         raise NotPlain("it does not change a matrix")
     if plain.kept < LEAST_KEPT:
@@ -145,6 +147,7 @@ def _compute_pairs(
     plain: Plain,
     model: Any,
     max_rank: int,
+    phase: str,
 ) -> None:
     """Decompose the change of each weight that ``plain`` does not have yet."""
     try:
@@ -153,12 +156,12 @@ def _compute_pairs(
         raise NotPlain(str(error)) from error
     limit = max([max_rank, *(p.a.shape[0] for p in plain.pairs.values())])
     names = [n for n in plan.names if _is_changed(plan, n) and _owner(plan, n) not in plain.pairs]
-    context.phase("export", "Computing A and B")
+    context.phase(phase, "Computing A and B")
     try:
         for done, name in enumerate(names, start=1):
             context.check()
             _add(plan, name, tensors, plain, model, limit)
-            context.progress("export", done, len(names), "weights")
+            context.progress(phase, done, len(names), "weights")
     except (CannotMerge, ValueError, NotImplementedError) as error:
         raise NotPlain(str(error).splitlines()[0]) from error
     finally:

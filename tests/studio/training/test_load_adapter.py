@@ -361,5 +361,5 @@ def test_adalora_of_plain_peft_becomes_a_lora(tmp_path: Path) -> None:
     value = loaded(tmp_path, base, tmp_path / "adalora", recorder)
     assert value.model.method == "lora"
     assert "converted to a LoRA with a rank for each of its" in sentences(recorder)
-    assert 1 < len(set(value.model.rank_pattern.values()))
+    assert len(set(value.model.rank_pattern.values())) > 1
     assert float((logits(plain_adapted(value)) - wanted).abs().max()) < 1e-4

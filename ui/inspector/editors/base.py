@@ -33,7 +33,8 @@ class FieldContext:
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
     ``names`` can be. ``choose_model`` opens the base model chooser for this node.
-    ``guide_place`` gives the place of the guide that explains a field, by its path.
+    ``guide_place`` gives the place of the guide that explains a field, by its path. ``label`` is that of a field, which
+    names the connected node if it belongs to an input.
     """
 
     registry: Registry
@@ -46,6 +47,7 @@ class FieldContext:
     choices: Callable[[str], Sequence[str]] = lambda path: ()
     choose_model: Callable[[], None] | None = None
     guide_place: Callable[[str, FieldSpec], str] = lambda path, spec: ""
+    label: Callable[[FieldSpec], str] = lambda spec: spec.meta.label
 
 
 class Editor(QWidget):
