@@ -35,6 +35,9 @@ EVENTS: dict[str, str] = {
     "NonFinite": "node, step, what: loss|gradient|weights, value, rows: [{file, line, text}], kept (step or null)",
     "Insight": "node, step, modules: [[name, norm of the change, relative norm or null, directions used, r]]",
     "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after, ...}]",
+    "ExportChecked": "node, readable (path in the export), title, reader, verdict: green|amber|red|not_proven, cause, "
+    "hint, code, kl_mean, kl_p99 (nats), top1_agreement, gain_kept (shares), more: the fields of "
+    "studio.export_folder.parity.Check; each number may be null",
     "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|tuned_model|report|..., path, cached, more",
     "Notice": "node, level: info|warning, sentence, hint",
     "StepFinished": "node, seconds, cached, outputs",
@@ -148,12 +151,27 @@ def _is_nodes(value: Any) -> bool:
 
 _TEXTS = (
     *("run", "name", "device", "phase", "title", "unit", "path", "reason", "prompt", "text"),
-    *("expected", "kind", "level", "sentence", "hint", "field", "code", "file", "trace", "status"),
+    *(
+        "readable",
+        "reader",
+        "verdict",
+        "cause",
+        "expected",
+        "kind",
+        "level",
+        "sentence",
+        "hint",
+        "field",
+        "code",
+        "file",
+        "trace",
+        "status",
+    ),
 )
 _COUNTS = (
     *("pid", "threads", "index", "count", "done", "total", "eta_s", "step", "steps", "epoch"),
     *("tokens", "seconds", "batch_size", "accumulation", "attempt", "most", "best_step", "kept"),
-    "line",
+    *("line", "kl_mean", "kl_p99", "top1_agreement", "gain_kept", "bytes"),
 )
 _METRICS = (
     *("loss", "eval_loss", "best_eval_loss", "learning_rate", "grad_norm", "tokens_per_s"),

@@ -36,6 +36,8 @@ from studio.system.settings import AppSettings, load_settings
 
 CHECK_S = 10.0
 """How long ``check`` reads data at most."""
+FAILED_CHECK = 4
+"""The exit code of a completed run of which an export failed its check."""
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 1, "stopped": 3, "suspended": 3}
 
 
@@ -200,6 +202,8 @@ def _follow(
             f"The run host of {folder.id} exited unexpectedly; see {folder.log_path}.",
             file=sys.stderr,
         )
+    if status == "completed" and any(c.get("verdict") == "red" for c in state.checks):
+        return FAILED_CHECK
     return EXIT_CODES.get(status, 1)
 
 

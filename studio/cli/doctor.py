@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.platforms import RUNTIME_HINT, is_old_runtime, writable
+from studio.export_folder import llama_cpp
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import device, hardware, paths, torch_report
@@ -141,10 +142,13 @@ def _works(facts: dict[str, Any]) -> list[str]:
         and facts["packages"]["bitsandbytes"] is not None,
         "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
     }
+    rows["read GGUF exports back with llama.cpp"] = facts["packages"]["xllamacpp"] is not None
     if not gpu:
         rows["bfloat16 units in the CPU"] = works and bool(chosen.bfloat16)
     lines = ["Supported on this machine:"]
     lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
+    if facts["packages"]["xllamacpp"] is None:
+        lines.append(f"  GGUF exports count as not proven. {llama_cpp.missing_words()}")
     why = device.unused(report)
     if why is not None and works:
         lines.append(f"  {why.sentence[:1].upper()}{why.sentence[1:]} {why.hint}".rstrip())

@@ -10,13 +10,14 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bootstrap.requirements import launcher
 from studio.cli.terminal import draw
 from studio.events import Event
 from studio.export_folder.mixture import Table, mixture_in, tables
+from studio.export_folder.parity import COLUMNS, needs_hint, row_words
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import artifact_words, outcome_of
@@ -227,6 +228,9 @@ def print_results(
         if len(state.evaluations) > 1:
             print(f"{state.title_of(node)}:")
         print(evaluation_table(evaluation))
+    for node in dict.fromkeys(c["node"] for c in state.checks):
+        print(f"Check of the export of {line(state.title_of(str(node)), SHOWN_LETTERS)}:")
+        print(check_table([c for c in state.checks if c["node"] == node]))
     for each in state.artifacts:
         mixture = mixture_in(each)
         for table in tables(mixture) if mixture is not None else ():
@@ -271,6 +275,18 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
         before, after = (_share(pair.get(k)) for k in ("before", "after"))
         lines.append(f"  {line(str(name)).replace('_', ' '):<20}{before:>10}{after:>10}")
     return "\n".join(lines)
+
+
+def check_table(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The parity check of an export, a row for each part, with causes and what to do below it."""
+    rows = [COLUMNS, *(tuple(line(word) for word in row_words(c)) for c in checks)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = ["  " + "  ".join(w.ljust(n) for w, n in zip(r, widths, strict=True)) for r in rows]
+    for check in checks:
+        if check.get("cause"):
+            told = f"{row_words(check)[0]}: {check.get('cause')} {needs_hint(check)}"
+            lines.append(line(f"  {told}".rstrip(), SHOWN_OUTCOME))
+    return "\n".join(text.rstrip() for text in lines)
 
 
 def mixture_table(table: Table) -> str:

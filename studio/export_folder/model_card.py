@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.export_folder.mixture import tables
+from studio.export_folder.parity import COLUMNS, Check, row_words, sentence_of
 from studio.model.facts import licence_in
 from studio.model.models import classify, starter_of
 from studio.values import FULL_FINE_TUNING, AdapterValue, DatasetValue, ModelValue
@@ -42,11 +43,16 @@ Rows = Sequence[tuple[str, str]]
 
 
 def model_card(
-    value: ModelValue | AdapterValue, title: str, exported: Rows = (), command: str = ""
+    value: ModelValue | AdapterValue,
+    title: str,
+    exported: Rows = (),
+    command: str = "",
+    checks: Sequence[Check] = (),
 ) -> str:
     """The text of ``README.md`` for an exported model or adapter; ``exported`` are facts about its form, and
-    ``command`` runs it, if it is for other programs than transformers and PEFT."""
-    form = [_table("This export", ("fact", "value"), exported)]
+    ``command`` runs it, if it is for other programs than transformers and PEFT, ``checks`` compare it with the trained
+    model."""
+    form = [_table("This export", ("fact", "value"), exported), _checked(checks)]
     if isinstance(value, AdapterValue):
         return _adapter_card(
             value, title, [*form, _usage(command, base=value.model.model)], command
@@ -325,6 +331,25 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _checked(checks: Sequence[Check]) -> str:
+    """The table of the parity check, and what it means."""
+    if not checks:
+        return ""
+    rows = [row_words(check.to_json()) for check in checks]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(_cell(word) for word in row)} |" for row in rows]
+    causes = [f"- {sentence_of(c.to_json())} {c.hint}".rstrip() for c in checks if c.cause]
+    known = next((c for c in checks if c.reference), None)
+    about = ""
+    if known is not None:
+        about = (
+            f"Read back and compared with {known.reference}, on {known.source}. KL is the divergence of the "
+            "next-token probabilities in nats, top-1 the share of equal most likely tokens; exact matches are those "
+            "of the base model → the trained model; this export."
+        )
+    return "\n".join(["## Parity check", "", *lines, "", *causes, "", about]).rstrip()
 
 
 def _table(title: str, head: tuple[str, str], rows: Any) -> str:

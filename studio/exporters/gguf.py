@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import Problem
+from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.graph.node_type import CheckContext, Variant
@@ -38,7 +39,8 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether the architecture of the base model can be written, if its config is on this machine."""
+    """Whether the architecture of the base model can be written, if its config is on this machine, and whether the
+    files can be read back."""
     for kind, settings in context.upstream.values():
         folder = None
         if kind == "base_model" and settings is not None:
@@ -52,6 +54,14 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Choose the format Safetensors folder.",
                 code="gguf_unsupported",
             )
+    if not llama_cpp.is_installed():
+        yield context.problem(
+            "the GGUF files will not be proven, because llama.cpp for Python is not installed.",
+            "format",
+            hint=f"{llama_cpp.missing_words()}",
+            code="no_llama_cpp",
+            severity="warning",
+        )
 
 
 def _kind(value: Exportable) -> str:

@@ -33,7 +33,8 @@ class StepContext:
     settings start. ``take_command`` returns and removes the oldest command of a name (``save``,
     ``sample``, ``finish``), or ``None``. A step sets ``reusable`` to False if its result is not what
     the settings describe, for example because a training was finished early: no other run reuses it. ``input_titles``
-    names the node that each input comes from.
+    names the node that each input comes from, and ``other_inputs`` returns the inputs of the other steps of the run, by
+    port, as far as they exist already.
     """
 
     node: str
@@ -51,6 +52,8 @@ class StepContext:
     reusable: bool = True
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
+    checks: list[Event] = field(default_factory=list)
+    other_inputs: Callable[[], list[Mapping[str, Any]]] = list
     _last_progress: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -59,6 +62,8 @@ class StepContext:
         sent = event(name, self.node, **data)
         if name == "Evaluation":  # kept in the step's record, so that a cached step sends it again
             self.evaluations.append(sent)
+        elif name == "ExportChecked":
+            self.checks.append(sent)
         self.emit_event(sent)
 
     def check(self) -> None:

@@ -32,6 +32,18 @@ class ExportSettings(Settings):
         widget="folder",
         placeholder="in the run folder",
     )
+    check_rows: int = setting(
+        16,
+        "Check rows",
+        "Number of rows on which the export is compared with the trained model, after its own program has read it "
+        "back: the evaluated or validation rows, else training rows. 0 turns the check off, and the export counts as "
+        "not proven. Typical: 16 to 96.",
+        unit="rows",
+        ge=0,
+        le=256,
+        special={0: "off"},
+        advanced=True,
+    )
 
 
 class SafetensorsSettings(Settings):

@@ -31,6 +31,7 @@ PACKAGES = (
     "safetensors",
     "bitsandbytes",
     "gguf",
+    "xllamacpp",
     "numpy",
     "pydantic",
     "pyarrow",

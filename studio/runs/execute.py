@@ -209,6 +209,8 @@ def needed_steps(plan: Plan, hits: Mapping[str, Hit]) -> set[str]:
 def _tell_end(run: _Execution, step: Step, record: Record, *, cached: bool) -> None:
     for evaluation in record.evaluations if cached else ():
         run.emit(event("Evaluation", step.node, **evaluation))
+    for check in record.checks if cached else ():
+        run.emit(event("ExportChecked", step.node, **check))
     for artifact in record.artifacts:
         run.emit(event("ArtifactSaved", step.node, **{**artifact, "cached": cached}))
     seconds = 0.0 if cached else record.seconds
@@ -244,6 +246,7 @@ def _run_step(run: _Execution, step: Step) -> Record:
         take_command=control.take,
         threads=threads(),
         project_name=plan.name,
+        other_inputs=lambda: _inputs_of_others(run, step),
         input_titles=_input_titles(plan, step),
     )
     settings = node_type.settings.model_validate(dict(step.settings))
@@ -258,10 +261,25 @@ def _run_step(run: _Execution, step: Step) -> Record:
         made,
         seconds=seconds,
         evaluations=tuple(map(_fields, context.evaluations)),
+        checks=tuple(map(_fields, context.checks)),
         reusable=context.reusable and not sources & run.only_here,
     )
     write_record(folder, record)
     return record
+
+
+def _inputs_of_others(run: _Execution, step: Step) -> list[Mapping[str, Any]]:
+    """The inputs of the other steps, as far as these exist already."""
+    found: list[Mapping[str, Any]] = []
+    for other in run.plan.steps:
+        inputs = {
+            port: run.outputs[node][out]
+            for port, (node, out) in other.inputs.items()
+            if out in run.outputs.get(node, {})
+        }
+        if other.node != step.node and inputs:
+            found.append(inputs)
+    return found
 
 
 def _input_titles(plan: Plan, step: Step) -> dict[str, str]:

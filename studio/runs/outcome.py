@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from studio.export_folder.parity import needs_hint, sentence_of
 from studio.runs.progress import steps_of
 from studio.runs.series import number
 from studio.runs.state import RunState, is_in_training
@@ -82,8 +83,17 @@ def outcome_of(state: RunState, name: str = "") -> Outcome:
         spent = ""
         if state.started is not None and state.finished is not None:
             spent = f" in {duration(state.finished - state.started)}"
-        headline = f"{state.name or name or 'The run'} finished{spent}{_then_resumed(state)}."
+        but = failed_words(state)
+        headline = f"{state.name or name or 'The run'} finished{spent}{_then_resumed(state)}{but}."
     return Outcome(headline, learned(state), made, prepared, next_step(state))
+
+
+def failed_words(state: RunState) -> str:
+    """``, but an export failed its check``; empty if none did."""
+    count = len({c["node"] for c in state.checks if c.get("verdict") == "red"})
+    if not count:
+        return ""
+    return ", but " + ("an export" if count == 1 else f"{count} exports") + " failed the check"
 
 
 def ended_words(state: RunState) -> str:
@@ -139,7 +149,17 @@ def learned(state: RunState) -> tuple[str, ...]:
         found += [f"{title}{words}"] if words else []
         ended = state.early_stops.get(name)
         found += [early_words(ended)] if ended is not None else []
-    return (*found, *_measures(state))
+    return (*found, *_measures(state), *_checks(state))
+
+
+def _checks(state: RunState) -> list[str]:
+    """What the checks of the exports found; a warning says what to do."""
+    several = len({c["node"] for c in state.checks}) > 1
+    found = []
+    for check in state.checks:
+        title = f"{state.title_of(str(check['node']))}, " if several else ""
+        found.append(f"{title}{sentence_of(check)}")
+    return found
 
 
 def _losses(state: RunState, name: str) -> str:
@@ -229,6 +249,10 @@ def _counted(title: str, count: int) -> str:
 
 def next_step(state: RunState) -> str:
     """What to do with the results, of what the program offers."""
+    failed = next((c for c in state.checks if c.get("verdict") == "red"), None)
+    if failed is not None:
+        what = f"Do not use the export of {state.title_of(str(failed['node']))} as it is."
+        return f"{what} {needs_hint(failed)}".strip()
     kinds = {str(a.get("kind")) for a in state.artifacts}
     types = {node.type for node in state.nodes.values()}
     trained = kinds & {"adapter", "tuned_model"}

@@ -28,7 +28,7 @@ _SLACK_S = 2.0
 @dataclass(frozen=True)
 class Record:
     """The result of a completed step. ``files`` lists (path, bytes, modification time in ns);
-    ``evaluations`` are its reported measurements, which are reported again when it is reused. Only
+    ``evaluations`` and ``checks`` are its reported measurements, which are reported again when it is reused. Only
     its own run reuses a record that is not ``reusable``: it is not the result of its settings."""
 
     node: str
@@ -40,6 +40,7 @@ class Record:
     seconds: float
     evaluations: tuple[Mapping[str, Any], ...] = ()
     reusable: bool = True
+    checks: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON data."""
@@ -53,6 +54,7 @@ class Record:
             "files": [list(f) for f in self.files],
             "evaluations": [dict(e) for e in self.evaluations],
             "reusable": self.reusable,
+            "checks": [dict(c) for c in self.checks],
         }
 
 
@@ -116,6 +118,7 @@ def _read(path: Path) -> Record | None:
             float(data["seconds"]),
             tuple(dict(e) for e in data.get("evaluations", ())),
             bool(data.get("reusable", True)),
+            tuple(dict(c) for c in data.get("checks", ())),
         )
     except (StudioError, KeyError, TypeError, ValueError, OverflowError):
         return None

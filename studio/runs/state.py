@@ -86,6 +86,7 @@ class RunState:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     insights: list[Insight] = field(default_factory=list)
     insight_node: str | None = None
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
@@ -370,6 +371,16 @@ def _evaluation(state: RunState, event: Event) -> None:
     state.evaluations[event.node or ""] = record_of(event)
 
 
+def _export_checked(state: RunState, event: Event) -> None:
+    """Add a check; one of the same part of an export replaces it."""
+    found = record_of(event)
+    same = (found["node"], found.get("readable"), found.get("title"))
+    state.checks = [
+        c for c in state.checks if (c["node"], c.get("readable"), c.get("title")) != same
+    ]
+    state.checks.append(found)
+
+
 def _insight(state: RunState, event: Event) -> None:
     """Keep the insights of the latest training. A resumed run may report a step again; beyond the
     limit every second insight is dropped."""
@@ -405,4 +416,5 @@ _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
     "NonFinite": _non_finite,
     "Evaluation": _evaluation,
     "Insight": _insight,
+    "ExportChecked": _export_checked,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from studio.export_folder.parity import worst
 from studio.runs.outcome import place_words, resumed_words, sorted_artifacts
 from studio.runs.state import NodeState, RunState
 
@@ -32,6 +33,13 @@ RUN_LOOKS = {
     "stopping": Look("Stopping…", "■", "circle-stop", "accent", "is stopping"),
     "completed": Look("Completed", "✓", "circle-check", "success", "is completed"),
     "stopped": Look("Stopped", "■", "circle-stop", "warning", "was stopped"),
+    "unfit": Look(
+        "Completed, export failed",
+        "✕",
+        "circle-x",
+        "danger",
+        "is completed, but an export failed the check",
+    ),
     "suspended": Look("Suspended", "‖", "circle-stop", "warning", "was suspended"),
     "failed": Look("Failed", "✕", "circle-x", "danger", "failed"),
     "interrupted": Look("Interrupted", "!", "triangle-alert", "warning", "was interrupted"),
@@ -44,10 +52,15 @@ NODE_LOOKS = {
     "skipped": Look("Reused", "✓", "skip-forward", "text_muted"),
     "failed": Look("Failed", "✕", "circle-x", "danger"),
     "stopped": Look("Stopped", "■", "circle-stop", "warning"),
+    "unfit": Look("Failed the check", "✕", "circle-x", "danger"),
+    "differs": Look("Written, differs", "!", "triangle-alert", "warning"),
+    "not_proven": Look("Written, not proven", "?", "triangle-alert", "warning"),
     "changed": Look("Changed since this run", "≠", "history", "text_muted"),
     "new": Look("Not part of this run", "+", "plus", "text_muted"),
 }
 ACTIVE = ("preparing", "running", "stopping")
+_CHECKED = {"red": "unfit", "amber": "differs", "not_proven": "not_proven"}
+"""Verdict on an export -> the state of its node."""
 _RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
 _FAILS_AGAIN = ("changed_since_plan", "other_version", "damaged_plan", "newer_plan")
 """Codes of failures that repeat when the run is resumed."""
@@ -77,8 +90,9 @@ class Remains:
 @dataclass(frozen=True)
 class NodeView:
     """A node of the current graph in the shown run: a key of ``NODE_LOOKS``, and its numbers if they are those of
-    its present settings. ``place`` says at which step or in which phase it was stopped, ``resumed`` after which step
-    its training was resumed."""
+    its present settings. ``place`` says at which step or in
+    which phase it was stopped, or why its export is not proven, ``resumed`` after which step its training was
+    resumed."""
 
     state: str
     numbers: NodeState = field(default_factory=NodeState)
@@ -90,7 +104,7 @@ class NodeView:
 class RunView:
     """A run as it is shown: ``status`` is a key of ``RUN_LOOKS``. ``own`` tells whether it is a run of the open
     project; only then there are ``nodes``. ``results`` counts what it has made, without what was only prepared.
-    ``resumed`` says after which step it was resumed."""
+    ``resumed`` says after which step it was resumed, ``verdict`` what the checks of its exports found."""
 
     status: str
     name: str
@@ -98,11 +112,13 @@ class RunView:
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     results: int = 0
     resumed: str = ""
+    verdict: str = ""
 
     @property
     def look(self) -> Look:
         """How its status is shown."""
-        return look_of(self.status)
+        unfit = self.status == "completed" and self.verdict == "red"
+        return look_of("unfit" if unfit else self.status)
 
     @property
     def active(self) -> bool:
@@ -116,7 +132,7 @@ class RunView:
 
     def words(self) -> str:
         """``✓ Completed``: glyph and word, so that colour is never the only sign."""
-        return status_words(self.status)
+        return f"{self.look.glyph} {self.look.word}"
 
     def sentence(self) -> str:
         """``Toys was stopped.``"""
@@ -170,7 +186,8 @@ def view_of(
         present = list(now) if now is not None else list(state.nodes)
         nodes = {node: _node(state, status, node, ran, now) for node in present}
     results, resumed = len(sorted_artifacts(state.artifacts)[0]), resumed_words(state)
-    return RunView(status, state.name or name, own, nodes, results, resumed)
+    verdict = worst([str(c.get("verdict")) for c in state.checks])
+    return RunView(status, state.name or name, own, nodes, results, resumed, verdict)
 
 
 def _node(
@@ -191,4 +208,9 @@ def _node(
     elif status == "preparing":
         shown = "waiting"
     place = place_words(state, node) if shown == "stopped" else ""
+    checks = [c for c in state.checks if c["node"] == node]
+    verdict = worst([str(c.get("verdict")) for c in checks])
+    if shown in ("done", "skipped") and verdict in _CHECKED:
+        shown = _CHECKED[verdict]
+        place = next(str(c.get("cause") or "") for c in checks if c.get("verdict") == verdict)
     return NodeView(shown, found, place, resumed_words(state, node))

@@ -98,7 +98,7 @@ def _plain(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
 def _outline(item: NodeItem, c: theme.Colors) -> QColor:
     if item.selected:
         return c.accent
-    failed = item.status is not None and item.status.state == "failed"
+    failed = item.status is not None and item.status.state in ("failed", "unfit")
     if failed or any(p.blocks for p in item.problems):
         return c.danger
     return c.border

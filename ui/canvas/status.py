@@ -26,6 +26,14 @@ _EXPLAINED = {
 """State or phase -> what its word means."""
 
 
+_CHECKED = ("unfit", "differs", "not_proven")
+"""States of an export that was written and is not proven to be the trained model."""
+_EXPLAINED |= dict.fromkeys(
+    _CHECKED,
+    "The export was read back by its own program and compared with the trained model; the table is in Results.",
+)
+
+
 @dataclass(frozen=True)
 class NodeStatus:
     """What the footer of a node shows. ``fraction`` is the share of the run, 0 to 1, or ``None``;
@@ -83,7 +91,11 @@ def status_of(
     seconds = _number(getattr(node_state, "seconds", None))
     loss = _number(getattr(node_state, "last_loss", None))
     right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
-    if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
+    if (
+        state in ("done", "stopped", "failed", *_CHECKED)
+        and seconds is not None
+        and seconds >= 0.05
+    ):
         left += f" · {duration(seconds)}"
     detail = message if state == "failed" else ", ".join(t for t in (place, resumed) if t)
     return NodeStatus(

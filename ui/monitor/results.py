@@ -13,6 +13,7 @@ from studio.export_folder.mixture import mixture_in, tables
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
+from ui.monitor.check_table import CheckTable
 from ui.monitor.evaluation import ExampleTable, MeasureBars
 from ui.monitor.mixture import MixtureTables
 from ui.style.widgets import TextLabel, scrolling
@@ -48,6 +49,7 @@ class ResultsPanel(QWidget):
         inside.addWidget(self.mixtures)
         self.outcome = TextLabel("", self)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.checks = CheckTable(self)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
         self.artifacts.setMinimumWidth(LEAST_PX)
@@ -69,6 +71,7 @@ class ResultsPanel(QWidget):
         around.setContentsMargins(8, 6, 8, 4)
         around.addWidget(self.outcome)
         column.addLayout(around)
+        column.addWidget(self.checks)
         column.addWidget(self._split, 1)
         self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
@@ -96,6 +99,13 @@ class ResultsPanel(QWidget):
         found = outcome_of(self._state) if self._state is not None and ended else None
         self.outcome.setText(found.sentence() if found else "")
         self.outcome.setVisible(found is not None)
+        checks = self._state.checks if self._state else []
+        titles = (
+            {str(c["node"]): self._state.title_of(str(c["node"])) for c in checks}
+            if self._state
+            else {}
+        )
+        self.checks.show_checks(checks, titles)
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
         mixed = [
@@ -110,7 +120,7 @@ class ResultsPanel(QWidget):
         self.examples.setVisible(bool(evaluations))
         self._comparison.setVisible(bool(evaluations or mixed))
         self._show_evaluation()
-        self._stack.setCurrentIndex(1 if artifacts or evaluations or ended else 0)
+        self._stack.setCurrentIndex(1 if artifacts or evaluations or checks or ended else 0)
 
     def _list_evaluations(self, nodes: list[str]) -> None:
         """A tab for each Evaluate node of the run, if there are several; a new one is selected."""

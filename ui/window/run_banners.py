@@ -11,7 +11,7 @@ from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import ended_words, outcome_of
-from studio.runs.status import look_of
+from studio.runs.status import RunView, look_of
 from studio.runs.summary import summarize
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
@@ -127,7 +127,7 @@ def ended(session: Session, follower: RunFollower) -> None:
         sentence = outcome_of(state, follower.folder.id).sentence()
         window.banner.offer(
             "ended",
-            "info" if nothing else "circle-check",
+            "info" if nothing else _icon(view),
             f"{sentence} {nothing.after} {nothing.hint}" if nothing else sentence,
             [("Show Results", lambda: window.show_tab(RESULTS))],
             guide=guide.of_problem("no_training") if nothing else guide.PARTS["results"],
@@ -160,6 +160,13 @@ def ended(session: Session, follower: RunFollower) -> None:
             [resume] if may else [],
             guide=guide.PARTS["resume"],
         )
+
+
+def _icon(view: RunView | None) -> str:
+    """The icon of a completed run, by the checks of its exports."""
+    verdict = view.verdict if view is not None else ""
+    icons = {"red": "circle-x", "amber": "triangle-alert", "not_proven": "triangle-alert"}
+    return icons.get(verdict, "circle-check")
 
 
 def show_node(window: MainWindow, node: str, field: str | None) -> None:

@@ -21,7 +21,7 @@ from ui.window.main_window import MainWindow
 SHOW_EVERY_MS = 100
 CLOCK_EVERY_MS = 1000
 "The time left counts down between events too."
-RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted", "RunFinished")
+RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "ExportChecked", "RunStarted", "RunFinished")
 SAMPLE_EVENTS = (
     "Sample",
     "RunStarted",

@@ -7,17 +7,21 @@ partial export. The exporter decides what is written.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
 from studio.export_folder.folder import replaced, write_manifest
 from studio.export_folder.model_card import model_card
+from studio.export_folder.parity import FILE, Check, needs_hint, sentence_of, worst
 from studio.export_folder.trained_on import base_facts
 from studio.graph.context import StepContext
+from studio.graph.project import json_text
 from studio.system import disk
-from studio.values import AdapterValue, ModelValue
+from studio.training.export.parity.gate import check_export
+from studio.training.export.parity.rows import trained_as
+from studio.values import AdapterValue, DatasetValue, ModelValue
 from studio.variants.exporter import Exportable, Exporter, Written
 
 if TYPE_CHECKING:
@@ -48,7 +52,12 @@ def export(
         if place or not exporter.links:
             _refuse_full(folder, needed)
         written = exporter.write(context, value, own, made.staging) or Written()
-        _describe(context, value, exporter, made.staging, written)
+        evaluated = _evaluated(context, value)
+        checks = check_export(
+            context, value, made.staging, written.readable, settings.check_rows, evaluated
+        )
+        _describe(context, value, exporter, made.staging, written, checks)
+    _tell(context, checks)
     if made.folder != folder:
         context.notice(
             f"{folder} could not be replaced, because another program uses a file in it. The export is in "
@@ -57,6 +66,28 @@ def export(
         )
     context.artifact(exporter.artifact_kind(value), made.folder, exported=True, format=variant.id)
     return {}
+
+
+def _tell(context: StepContext, checks: Sequence[Check]) -> None:
+    """Report the check of each part; what is not proven is a warning."""
+    for check in checks:
+        data = check.to_json()
+        context.emit("ExportChecked", **data)
+        level = "info" if check.verdict == "green" else "warning"
+        context.notice(f"Check of the export: {sentence_of(data)}", needs_hint(data), level)
+
+
+def _evaluated(context: StepContext, value: Exportable) -> DatasetValue | None:
+    """The rows on which another step of the run evaluates the same model or its adapter, as far as they are known."""
+    trained = trained_as(value)
+    same = {value.path, *([trained.path] if trained is not None else [])}
+    for inputs in context.other_inputs():
+        values = list(inputs.values())
+        if any(v.get("path") in same for v in values if v.get("kind") in ("model", "adapter")):
+            found = next((v for v in values if v.get("kind") == "dataset"), None)
+            if found is not None:
+                return DatasetValue.model_validate(found)
+    return None
 
 
 def _value(data: Mapping[str, Any]) -> Exportable:
@@ -72,12 +103,25 @@ def _refuse_full(folder: Path, needed: int) -> None:
 
 
 def _describe(
-    context: StepContext, value: Exportable, exporter: Exporter, folder: Path, written: Written
+    context: StepContext,
+    value: Exportable,
+    exporter: Exporter,
+    folder: Path,
+    written: Written,
+    checks: Sequence[Check],
 ) -> None:
-    """Write model card and manifest."""
-    card = model_card(value, context.project_name, written.card, written.command)
+    """Write the report of the check, model card and manifest."""
+    card = model_card(value, context.project_name, written.card, written.command, checks)
     (folder / "README.md").write_text(card, encoding="utf-8")
     facts = {"project": context.project_name, **written.manifest}
     if isinstance(value, AdapterValue):
         facts["base"] = base_facts(value.model.model)
+    if checks:
+        report = {
+            "verdict": worst([c.verdict for c in checks]),
+            "checks": [c.to_json() for c in checks],
+            "loads": written.manifest.get("loads", {}),
+        }
+        (folder / FILE).write_text(json_text(report), encoding="utf-8")
+        facts["verdict"] = report["verdict"]
     write_manifest(folder, exporter.artifact_kind(value), facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Problem
+from studio.export_folder import llama_cpp
 from studio.export_folder.folder import MANIFEST
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
@@ -79,3 +80,16 @@ def test_a_method_without_a_merge_is_refused_before_training() -> None:
         )
         found = list(check_merge(MergeSettings(), context))
         assert [p.code for p in found] == ["cannot_merge"] * wanted
+
+
+def test_files_that_cannot_be_read_back_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = CheckContext("export", "Export", tmp_path, variants=load_registry().variants)
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
+    (found,) = check(ExportSettings(format="gguf"), context)
+    assert (found.code, found.field, found.severity) == ("no_llama_cpp", "format", "warning")
+    assert llama_cpp.install_command() in found.hint
+    assert f"{llama_cpp.SIZE_MB} MB" in found.hint
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: True)
+    assert not list(check(ExportSettings(format="gguf"), context))

@@ -46,7 +46,7 @@ def context_in(root: Path, recorder: Recorder | None = None, **options: Any) -> 
 
 def exported(root: Path, value: AdapterValue | ModelValue, **settings: Any) -> Path:
     context = context_in(root)
-    assert export(context, value.to_json(), ExportSettings(**settings)) == {}
+    assert export(context, value.to_json(), ExportSettings(check_rows=0, **settings)) == {}
     (artifact,) = context.artifacts
     assert artifact["kind"] == ("adapter" if isinstance(value, AdapterValue) else "merged_model")
     return Path(artifact["path"])
@@ -91,7 +91,9 @@ def test_a_folder_of_this_machine_in_the_config_is_told(
 ) -> None:
     """Who gives the adapter away must know; it is the only such place in the folder."""
     recorder, folder = Recorder(), tmp_path / "out"
-    settings = ExportSettings(folder=str(folder), format_settings={"form": "as_trained"})
+    settings = ExportSettings(
+        check_rows=0, folder=str(folder), format_settings={"form": "as_trained"}
+    )
     export(context_in(tmp_path, recorder), adapter.to_json(), settings)
     private = adapter.model.model.path.encode()
     assert [p.name for p in folder.iterdir() if private in p.read_bytes()] == [
@@ -227,7 +229,7 @@ def test_pickled_files_stay_behind(model: ModelValue, tmp_path: Path) -> None:
 
 def refused(root: Path, value: ModelValue, folder: str) -> StudioError:
     with pytest.raises(StudioError) as caught:
-        export(context_in(root), value.to_json(), ExportSettings(folder=folder))
+        export(context_in(root), value.to_json(), ExportSettings(check_rows=0, folder=folder))
     error = caught.value
     assert error.field == "folder"
     assert folder.strip("/") in str(error)
@@ -284,6 +286,6 @@ def test_a_stop_leaves_nothing(model: ModelValue, tmp_path: Path) -> None:
     recorder = Recorder()
     context = context_in(tmp_path, recorder, stop=lambda: bool(recorder.named("Progress")))
     with pytest.raises(Stopped):
-        export(context, model.to_json(), ExportSettings(folder="out/talk"))
+        export(context, model.to_json(), ExportSettings(check_rows=0, folder="out/talk"))
     assert names(tmp_path) == {"step"}
     assert not context.artifacts

@@ -1,0 +1,1 @@
+"""The parity check: an export is read back by its own program and compared with the trained model."""

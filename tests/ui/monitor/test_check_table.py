@@ -1,0 +1,38 @@
+"""The table of the parity check in Results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytestqt.qtbot import QtBot
+
+from studio.events import event
+from studio.export_folder.parity import Check
+from studio.runs.state import RunState
+from ui.monitor.results import ResultsPanel
+
+
+def shown(panel: ResultsPanel) -> list[list[str]]:
+    table = panel.checks
+    rows, columns = range(table.rowCount()), range(table.columnCount())
+    return [[item.text() if (item := table.item(r, c)) else "" for c in columns] for r in rows]
+
+
+def test_a_row_for_each_file_with_its_cause(qtbot: QtBot) -> None:
+    panel = ResultsPanel()
+    qtbot.addWidget(panel)
+    state = RunState()
+    panel.show_state(state)
+    assert panel.checks.isHidden()
+    numbers: dict[str, Any] = {"kl_mean": 0.002, "gain_kept": 0.97, "bytes": 145_000_000}
+    small = Check("b.gguf", "Q4_0", "llama.cpp", "red", "Too few bits.", "Use Q8_0.", kl_mean=3.0)
+    for check in (Check("a.gguf", "Q8_0", "llama.cpp", "green", **numbers), small):
+        state.apply(event("ExportChecked", "gguf", **check.to_json()))
+    panel.refresh()
+    first, second = shown(panel)
+    assert not panel.checks.isHidden()
+    assert (first[0], first[1], first[2]) == ("Q8_0 in llama.cpp", "✓ proven", "145.0 MB")
+    assert first[-2:] == ["97 %", ""]
+    assert (second[1], second[-1]) == ("✕ failed", "Too few bits. Use Q8_0.")
+    panel.show_state(None)
+    assert panel.checks.isHidden()

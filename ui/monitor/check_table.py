@@ -1,0 +1,116 @@
+"""The table of the parity check: what each export lost, and whether it may be used.
+
+Colour is never the only sign: the verdict is a sign and a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QSizePolicy,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from studio.export_folder.parity import COLUMNS, needs_hint, row_words
+from ui.style import theme
+from ui.style.widgets import plain_tip
+
+MOST_ROWS = 6
+_HEADS = {
+    "what": "Export",
+    "check": "Check",
+    "size": "Size",
+    "tokens/s": "Tokens/s",
+    "KL mean": "KL mean",
+    "KL p99": "KL p99",
+    "top-1": "Top-1",
+    "exact match": "Exact match",
+    "gain kept": "Gain kept",
+}
+_TIPS = {
+    "Check": "Whether the export, read back by its own program, is the trained model",
+    "Tokens/s": "Speed of generating one text on this machine",
+    "KL mean": "Mean divergence of the next-token probabilities from those of the trained model, in nats",
+    "KL p99": "The divergence that 99 % of the positions stay below, in nats",
+    "Top-1": "Share of positions at which the most likely token is the same",
+    "Exact match": "Of the base model → of the trained model; of this export, on the same rows",
+    "Gain kept": "Share of the improvement in loss, from the base model to the trained one, that is left",
+}
+_ROLES = {"green": "success", "amber": "warning", "red": "danger", "not_proven": "warning"}
+
+
+class CheckTable(QTableWidget):
+    """A row for each part of each export, as high as its rows."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(0, len(COLUMNS) + 1, parent)
+        self._checks: list[Mapping[str, Any]] = []
+        self._titles: Mapping[str, str] = {}
+        self.setHorizontalHeaderLabels([*(_HEADS[c] for c in COLUMNS), "Cause"])
+        for column in range(self.columnCount()):
+            item = self.horizontalHeaderItem(column)
+            if item is not None:
+                item.setToolTip(_TIPS.get(item.text(), ""))
+        self.verticalHeader().hide()
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setShowGrid(False)
+        self.setAlternatingRowColors(True)
+        self.setWordWrap(False)
+        self.setAccessibleName("Checks of the exports")
+        self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        header = self.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setHighlightSections(False)
+        header.setStretchLastSection(True)
+        theme.changed.connect(self._fill)
+        self.hide()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Qt: rows of another font have another height."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._fit()
+
+    def show_checks(
+        self, checks: Sequence[Mapping[str, Any]], titles: Mapping[str, str] | None = None
+    ) -> None:
+        """Show these checks; ``titles`` are those of their nodes, which are shown if there are several."""
+        if list(checks) == self._checks:
+            return
+        self._checks, self._titles = list(checks), titles or {}
+        self._fill()
+
+    def _fill(self) -> None:
+        look = theme.colors()
+        several = len({c.get("node") for c in self._checks}) > 1
+        self.setRowCount(len(self._checks))
+        for row, check in enumerate(self._checks):
+            words = list(row_words(check))
+            if several:
+                words[0] = f"{self._titles.get(str(check.get('node')), '')}: {words[0]}"
+            cause = f"{check.get('cause') or ''} {needs_hint(check)}".strip()
+            for column, word in enumerate([*words, cause]):
+                item = QTableWidgetItem(word)
+                item.setToolTip(plain_tip(cause or word))
+                if column == 1:
+                    item.setForeground(
+                        getattr(look, _ROLES.get(str(check.get("verdict")), "text_muted"))
+                    )
+                self.setItem(row, column, item)
+        self.setVisible(bool(self._checks))
+        self._fit()
+
+    def _fit(self) -> None:
+        rows = sum(self.rowHeight(i) for i in range(min(self.rowCount(), MOST_ROWS)))
+        bar = self.horizontalScrollBar().sizeHint().height()
+        self.setFixedHeight(self.horizontalHeader().sizeHint().height() + rows + bar + 4)
