@@ -1,7 +1,8 @@
 """Memory of the phases around a training: loading the model, checking the saved weights, merging.
 
 Each holds one model, and the previous one has been freed. The training usually needs the most; a merge may need more,
-because the merged model is compared with the adapter without quantization, in float32 where that fits.
+because the merged model is compared with the adapter without quantization, in float32 where that fits; large models
+are compared layer by layer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Parts
 from studio.model.shapes import Shape
-from studio.system.memory import HEADROOM
+from studio.system.memory import BY_LAYERS, HEADROOM
 
 Phase = Literal["loading", "training", "checking", "merging"]
 CHECKED_TOKENS = 48
@@ -67,7 +68,10 @@ def _checking(shape: Shape, mode: Mode, step: Parts) -> Parts:
 
 def _merging(shape: Shape, mode: Mode, step: Parts, available: int, dtype: str) -> Parts:
     """The comparison: in float32 if that fits, else in the precision of the merged model. What does not
-    fit on a GPU is compared on the CPU."""
+    fit on a GPU is compared on the CPU, where large models are read layer by layer."""
+    mixture = any(linear.experts > 1 for linear in shape.linears)
+    if mode.device == "cpu" and 4 * shape.parameters > BY_LAYERS and not mixture:
+        return _by_layers(shape, mode, step)
     widths = (4, _WIDTHS.get(dtype, 2 if mode.autocast or mode.weights == 2 else 4))
     free = available - step.framework
     fitting = [w for w in widths if HEADROOM * w * shape.parameters < free]
@@ -77,6 +81,21 @@ def _merging(shape: Shape, mode: Mode, step: Parts, available: int, dtype: str) 
     return _sum(
         step,
         weights=width * shape.parameters,
+        adapter=2 * step.adapter,
+        logits=2 * 4 * COMPARED_TOKENS * shape.vocabulary,
+    )
+
+
+def _by_layers(shape: Shape, mode: Mode, step: Parts) -> Parts:
+    """The largest part of the model in float32, and the tensor that it is read from. After a training on a quantized
+    base, that base is loaded too."""
+    layer = sum(linear.parameters for linear in shape.linears) // shape.layers + shape.vectors
+    part = 6 * max(layer, shape.vocabulary * shape.hidden)
+    quantized = mode.quantization != "none"
+    return _sum(
+        step,
+        weights=max(part, step.weights) if quantized else part,
+        quantization=step.quantization if quantized else 0,
         adapter=2 * step.adapter,
         logits=2 * 4 * COMPARED_TOKENS * shape.vocabulary,
     )

@@ -11,7 +11,7 @@ import itertools
 import json
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ _writable: set[str] = set()
 LONGEST_IN_EXPORT = 85
 """Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
+_PROBE = f".lora-studio-{'[0-9a-f]' * 16}"
+"""The files by which ``writable`` finds out whether a folder can be written."""
 _KIND_OF = {
     "train": "adapter",
     "resize": "adapter",
@@ -190,6 +192,11 @@ def _clear_up(folder: Path) -> None:
         if old.name.endswith(_OLD) and not folder.exists():
             busy_files.rename(old, folder)
         busy_files.tidy(old)
+    # Of a process that was killed while it looked whether it may write.
+    for probe in folder.parent.glob(_PROBE):
+        with suppress(OSError):
+            if probe.stat().st_size == 0:
+                probe.unlink()
 
 
 def _swap(staging: Path, folder: Path) -> Path:

@@ -155,20 +155,26 @@ def _merged_card(value: ModelValue, title: str, form: Sequence[str], command: st
             if not (adapter.source or adapter.mixture)
             else "not measured",
         ),
-        (
-            "largest logit difference, merged against base with adapter",
-            f"{record['max_logit_difference']:.3g}",
-        ),
     ]
+    dequantized = record.get("base_weights") == "dequantized"
+    if not dequantized:
+        checks.append(
+            (
+                "largest logit difference, merged against base with adapter",
+                f"{record['max_logit_difference']:.3g}",
+            )
+        )
     if "quantized_logit_difference" in record:
         difference = f"{record['quantized_logit_difference']:.3g}"
-        checks.append(("the same against the quantized base it was trained on", difference))
+        name = "largest logit difference, merged" if dequantized else "the same"
+        checks.append((f"{name} against the quantized base it was trained on", difference))
+    into = f"dequantized {base.quantization} weights" if dequantized else "weights"
     return _text(
         _front_matter(base, _library("transformers", command), "finetune"),
         [
             f"# {title or 'Merged model'}",
             f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its "
-            f"weights ({value.stored_dtype or value.dtype}), created with LoRA Studio.",
+            f"{into} ({value.stored_dtype or value.dtype}), created with LoRA Studio.",
         ],
         [
             _base(base),

@@ -14,9 +14,11 @@ from studio.errors import Problem
 from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
+from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
-from studio.model.models import local_folder
+from studio.model.models import local_folder, starter_of
 from studio.node_settings.export import GgufSettings
 from studio.values import AdapterValue
 from studio.variants.exporter import Exportable, Exporter, Written
@@ -39,12 +41,14 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether the architecture of the base model can be written, if its config is on this machine, and whether the
-    files can be read back."""
+    """Whether architecture and tokenizer of the base model can be written, if its files are on this machine, and
+    whether the program for the chosen quantizations is installed and the files can be read back."""
+    yield from _missing_program(context)
     for kind, settings in context.upstream.values():
-        folder = None
-        if kind == "base_model" and settings is not None:
-            folder = local_folder(getattr(settings, "model", ""), context.project_dir)
+        if kind != "base_model" or settings is None:
+            continue
+        model = getattr(settings, "model", "")
+        folder = local_folder(model, context.project_dir)
         config = json_or_empty(folder, "config.json") if folder else {}
         reason = refusal(config) if config else ""
         if reason:
@@ -54,6 +58,15 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Choose the format Safetensors folder.",
                 code="gguf_unsupported",
             )
+        elif folder and starter_of(model) is None:
+            reason = stored_tokenizer_refusal(folder)
+            if reason:
+                yield context.problem(
+                    f"the tokenizer of the model cannot be written as GGUF: {reason}.",
+                    "format",
+                    hint="Choose the format Safetensors folder.",
+                    code="gguf_tokenizer",
+                )
     if not llama_cpp.is_installed():
         yield context.problem(
             "the GGUF files will not be proven, because llama.cpp for Python is not installed.",
@@ -61,6 +74,20 @@ def check(context: CheckContext) -> Iterable[Problem]:
             hint=f"{llama_cpp.missing_words()}",
             code="no_llama_cpp",
             severity="warning",
+        )
+
+
+def _missing_program(context: CheckContext) -> Iterable[Problem]:
+    _, own = context.project.get(context.node, ("", None))
+    given = getattr(own, "format_settings", {}).get("quantizations") or []
+    named = given if isinstance(given, list) else []
+    chosen = [str(q).upper() for q in named if str(q).upper() in TYPES]
+    if chosen and context.input_types.get("model") == "model" and find_quantizer() is None:
+        yield context.problem(
+            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
+            "format_settings.quantizations",
+            hint=how_to_get(),
+            code="no_quantizer",
         )
 
 

@@ -112,6 +112,7 @@ _PROBLEM_CODES = {
     _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
     "gguf.md#what-cannot-be-exported": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",
+    "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
     "results.md#the-check-of-an-export": "no_llama_cpp",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",

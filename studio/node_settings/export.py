@@ -71,18 +71,57 @@ class SafetensorsSettings(Settings):
 
 
 Quantization = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+"""Those that need no other program."""
+
+KQuant = Literal[
+    "Q6_K",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q4_K_M",
+    "Q4_K_S",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "Q2_K",
+    "IQ4_NL",
+    "IQ4_XS",
+    "IQ3_M",
+    "IQ3_S",
+    "IQ3_XXS",
+]
+"""Those that ``llama-quantize`` writes."""
 
 
 class GgufSettings(Settings):
     """The quantizations of a model, and the rank of an adapter."""
 
-    quantizations: list[Quantization] = setting(
+    quantizations: list[Quantization | KQuant] = setting(
         ["Q8_0"],
         "Quantizations",
-        "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0. Q8_0 takes 8.5 bits per "
-        "weight and stays close to the model; Q4_0 takes 4.5 bits and loses the most. Adapters are not quantized: "
-        "they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
-        max_length=8,
+        "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0; with llama-quantize also Q6_K, "
+        "Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, IQ4_NL, IQ4_XS, IQ3_M, IQ3_S and IQ3_XXS. Q8_0 "
+        "takes 8.5 bits per weight and stays close to the model; Q4_K_M takes about 4.9 bits and is better than Q4_0. "
+        "Adapters are not quantized: they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
+        max_length=22,
+    )
+    importance_matrix: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Importance matrix",
+        "Which inputs of each layer matter on the rows of the training, so that these are stored more precisely. "
+        "Automatic uses it for I-quants, Q3_K and Q2_K; always for all that llama-quantize writes. It takes a pass of "
+        "the model over the rows.",
+        choice_labels={"auto": "Automatic", "always": "Always", "never": "Never"},
+        advanced=True,
+    )
+    importance_rows: int = setting(
+        256,
+        "Rows for the importance matrix",
+        "Number of training rows, evenly spaced. Typical: 100 to 1000.",
+        unit="rows",
+        ge=1,
+        le=100_000,
+        advanced=True,
+        shown_if={"importance_matrix": ["auto", "always"]},
     )
     max_rank: int = setting(
         64,
@@ -100,7 +139,7 @@ class GgufSettings(Settings):
         if not isinstance(chosen, list):
             return chosen
         names = list(dict.fromkeys(str(name).upper() for name in chosen))
-        known = get_args(Quantization)
+        known = (*get_args(Quantization), *get_args(KQuant))
         other = next((n for n in names if n not in known), None)
         if other is not None:
             raise ValueError(f"the quantization {short(other)} is not one of {', '.join(known)}.")

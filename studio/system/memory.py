@@ -20,6 +20,8 @@ from studio.system.disk import number_of
 GIB = 2**30
 HEADROOM = 1.2
 """Memory for inference, as a multiple of the size of the weights."""
+BY_LAYERS = 3 * 2**29
+"""Bytes in float32 (1.5 GiB, about 400 million parameters): a larger model is compared layer by layer on the CPU."""
 
 _WORDS = (
     "out of memory",

@@ -20,7 +20,16 @@ USED = {
     )
     for _, page in pages()
 }
-WITHOUT = {"gguf.md", "index.md", "ollama.md", "questions.md", "terminal.md", "troubleshooting.md"}
+WITHOUT = {
+    "gguf.md",
+    "index.md",
+    "lm-studio.md",
+    "ollama.md",
+    "other-programs.md",
+    "questions.md",
+    "terminal.md",
+    "troubleshooting.md",
+}
 """Pages about words and commands."""
 MOST_BYTES, MOST_BYTES_TOGETHER = 120_000, 3_000_000
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtWidgets import (
     QApplication,
+    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QMenu,
@@ -23,8 +25,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.export_folder.archive import archive_name
+from studio.export_folder.commands import commands, complete_models
 from studio.runs.outcome import artifact_words, sorted_artifacts
 from ui.monitor import words
+from ui.monitor.export_use import ExportUse
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
 from ui.style.widgets import child_items, plain_tip, top_items
@@ -41,6 +46,8 @@ KIND_ICONS = {
     "adapter_gguf": "package",
     "ollama_folder": "package",
 }
+USABLE = ("adapter", "merged_model", "tuned_model", "gguf", "adapter_gguf", "ollama_folder")
+"""Kinds that other programs run, or that can be exported for them."""
 PATH_ROLE = Qt.ItemDataRole.UserRole
 KIND_ROLE = Qt.ItemDataRole.UserRole + 1
 
@@ -61,11 +68,15 @@ def _read(artifact: Mapping[str, Any]) -> _Artifact:
 
 
 class ArtifactList(QWidget):
-    """A list of artifacts, and actions for the selected one."""
+    """A list of artifacts, and actions for the selected one. ``export_wanted`` carries the program (``ollama`` or
+    ``lm_studio``) for which a model without a file for it should be exported."""
+
+    export_wanted = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._shown: list[_Artifact] = []
+        self.project = ""  # the name of the run, for files that are saved
         self._sizes: dict[str, int | None] = {}
         self._prepared: QTreeWidgetItem | None = None
         self._picked = False  # by the user; else the first row is the current one
@@ -76,15 +87,23 @@ class ArtifactList(QWidget):
         self.copy_button = QPushButton("Copy Path", self)
         icons.put(self.copy_button, "copy")
         self.copy_button.clicked.connect(self.copy_path)
+        self.use_button = QPushButton("Use In", self)
+        icons.put(self.use_button, "play")
+        self.use_menu = QMenu(self.use_button)
+        self.use_menu.aboutToShow.connect(self._fill_use_menu)
+        self.use_button.setMenu(self.use_menu)
+        self.use = ExportUse(self)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(8, 4, 8, 6)
         buttons.setSpacing(8)
         buttons.addWidget(self.show_button)
         buttons.addWidget(self.copy_button)
+        buttons.addWidget(self.use_button)
         buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
+        layout.addWidget(self.use)  # above the list, where a low panel shows it without scrolling
         layout.addWidget(self.tree, 1)
         layout.addLayout(buttons)
         theme.changed.connect(self._color)
@@ -200,6 +219,57 @@ class ArtifactList(QWidget):
     def _enable(self) -> None:
         for button in (self.show_button, self.copy_button):
             button.setEnabled(self.chosen() is not None)
+        self.use_button.setEnabled(self._kind() in USABLE)
+
+    def _kind(self) -> str:
+        """The kind of the chosen artifact."""
+        item = self.tree.currentItem()
+        if item is None or item is self._prepared:
+            return ""
+        return str(item.data(0, KIND_ROLE))
+
+    def _fill_use_menu(self) -> None:
+        """The programs that can use the chosen artifact, and the commands for them."""
+        self.use_menu.clear()
+        kind, path = self._kind(), self.chosen()
+        if path is None:
+            return
+        self.use_menu.addAction("Ollama", lambda: self.use_in("ollama", kind, path))
+        self.use_menu.addAction("LM Studio", lambda: self.use_in("lm_studio", kind, path))
+        self.use_menu.addSeparator()
+        self.use_menu.addAction("Save as ZIP…", partial(self._save_archive, path))
+        copied = commands(kind, path)
+        if copied:
+            self.use_menu.addSection("Copy Command")
+        for command in copied:
+            line = command.line()
+            action = self.use_menu.addAction(command.program, partial(self._copy, line))
+            action.setToolTip(plain_tip(line))
+        self.use_menu.setToolTipsVisible(True)
+
+    def use_in(self, program: str, kind: str, folder: Path) -> None:
+        """Add an export to a program, or ask for the export that it needs."""
+        if program == "ollama" and kind == "ollama_folder":
+            self.use.add_to_ollama(folder)
+        elif (
+            program == "lm_studio" and kind in ("gguf", "ollama_folder") and complete_models(folder)
+        ):
+            self.use.add_to_lm_studio(folder)
+        else:
+            self.export_wanted.emit(program)
+
+    def _save_archive(self, folder: Path) -> None:
+        """Ask for a file, and write the chosen artifact to it as an archive."""
+        item = self.tree.currentItem()
+        name = archive_name(self.project or (item.text(0) if item is not None else ""))
+        start = str(Path.home() / f"{name}.zip")
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save as ZIP", start, "ZIP archives (*.zip)")
+        if chosen:
+            target = Path(chosen)
+            self.use.save_archive(folder, target if target.suffix else target.with_suffix(".zip"))
+
+    def _copy(self, text: str) -> None:
+        QApplication.clipboard().setText(text)
 
     def _menu(self, position: QPoint) -> None:
         if self.tree.itemAt(position) is None:

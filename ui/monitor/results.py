@@ -99,6 +99,7 @@ class ResultsPanel(QWidget):
         found = outcome_of(self._state) if self._state is not None and ended else None
         self.outcome.setText(found.sentence() if found else "")
         self.outcome.setVisible(found is not None)
+        self.artifacts.project = self._state.name if self._state else ""
         checks = self._state.checks if self._state else []
         titles = (
             {str(c["node"]): self._state.title_of(str(c["node"])) for c in checks}

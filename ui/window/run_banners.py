@@ -129,7 +129,10 @@ def ended(session: Session, follower: RunFollower) -> None:
             "ended",
             "info" if nothing else _icon(view),
             f"{sentence} {nothing.after} {nothing.hint}" if nothing else sentence,
-            [("Show Results", lambda: window.show_tab(RESULTS))],
+            [
+                ("Show Results", lambda: window.show_tab(RESULTS)),
+                *([] if nothing else [("Use In…", session.use_result.choose)]),
+            ],
             guide=guide.of_problem("no_training") if nothing else guide.PARTS["results"],
         )
     elif state.failure is not None:

@@ -53,6 +53,7 @@ from workers.task import Task, run_task
 if TYPE_CHECKING:
     from studio.recipe.base_models import Candidate
     from ui.window.tour import Tour
+from ui.window.use_result import UseResult
 
 
 class Session(QObject):
@@ -90,6 +91,7 @@ class Session(QObject):
         self.first_start = False
         self._set_up = ""  # the Train node that was added around a data file
         self.display = RunDisplay(window, self.runs, self)
+        self.use_result = UseResult(self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
         self._connect_parts()

@@ -22,29 +22,37 @@ from studio.export_folder.gguf_architectures import (
     refusal,
     window_note,
 )
+from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
 from studio.model.adapter_files import PREFIX
 from studio.model.damaged import reading
-from studio.model.folder_files import json_or_empty
+from studio.model.folder_files import json_or_empty, shown
 from studio.model.models import starter_of
 from studio.node_settings.export import GgufSettings
+from studio.system import busy_files
 from studio.training.export.gguf_config import add_hyperparameters
 from studio.training.export.gguf_file import data_size, write_files
+from studio.training.export.gguf_quantize import quantize_files
 from studio.training.export.gguf_tokenizer import (
     Vocabulary,
     add_tokenizer,
+    end_ids,
     load_plain,
+    special_ids,
     vocabulary,
 )
 from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
-from studio.training.export.portable import NotPlain, Plain, plain_form
-from studio.training.saved.snapshot import ADAPTER
+from studio.training.export.portable import NotPlain, Plain, largest_bytes, plain_form
+from studio.training.model.weights_file import StoredWeights
 from studio.values import AdapterValue, ModelValue
 from studio.variants.exporter import Exportable, Readable, Written
 
 _FLOATS = ("F32", "F16", "BF16")
+_BETTER = 1.2
+"""How much larger a K-quant is at most than with one type for all matrices."""
 _LONGEST_NAME = 40
+_SOURCE = ".source.gguf"
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
@@ -52,13 +60,31 @@ def needed_bytes(value: Exportable, settings: GgufSettings) -> int:
     """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
     if isinstance(value, AdapterValue):
         _architecture(Path(value.model.model.path))
-        stored = (Path(value.path) / ADAPTER).stat().st_size
-        return sum(2 * stored for _ in adapter_types(settings.quantizations))
+        stored = largest_bytes(value, settings.max_rank)
+        return sum(stored for _ in adapter_types(settings.quantizations))
     folder = Path(value.path)
     found, config = _architecture(folder)
     tensors = model_tensors(folder, found, config)
     keys = _key_bytes(folder, tensors)
-    return sum(data_size(tensors, q) + keys for q in settings.quantizations)
+    needed = sum(data_size(tensors, q) + keys for q in settings.quantizations if q not in TYPES)
+    chosen = [q for q in settings.quantizations if q in TYPES]
+    if chosen:
+        needed += sum(round(_BETTER * data_size(tensors, q)) + keys for q in chosen)
+        if not any(q in _FLOATS for q in settings.quantizations):
+            needed += (
+                data_size(tensors, _source_type(folder)) + keys
+            )  # removed when all are written
+    return needed
+
+
+def _source_type(folder: Path) -> str:
+    """The precision from which ``llama-quantize`` starts: no less than that of the stored weights."""
+    stored = StoredWeights(folder)
+    kinds = {e.dtype for e in stored.entries()}
+    stored.close()
+    if torch.float32 in kinds:
+        return "F32"
+    return "BF16" if torch.bfloat16 in kinds else "F16"
 
 
 def _key_bytes(folder: Path, tensors: Sequence[Tensor]) -> int:
@@ -80,7 +106,7 @@ def write_gguf(
     """Write one file for each quantization into ``folder``."""
     if isinstance(value, AdapterValue):
         return _write_adapter(context, value, settings, folder)
-    return _write_model(context, value, settings.quantizations, folder)
+    return _write_model(context, value, settings, folder)
 
 
 def file_name(project: str, kind: str, adapter: bool = False) -> str:
@@ -111,31 +137,75 @@ def _architecture(folder: Path) -> tuple[Architecture, dict[str, Any]]:
 
 
 def _write_model(
-    context: StepContext, value: ModelValue, quantizations: Sequence[str], folder: Path
+    context: StepContext, value: ModelValue, settings: GgufSettings, folder: Path
 ) -> Written:
+    quantizations = settings.quantizations
+    plain, chosen = (
+        [q for q in quantizations if q not in TYPES],
+        [q for q in quantizations if q in TYPES],
+    )
+    program = _quantizer(chosen) if chosen else None
     source = Path(value.path)
     found, config = _architecture(source)
     tensors = model_tensors(source, found, config)
     rows = next(t.shape[0] for t in tensors if t.name == "token_embd.weight")
     tokenizer = load_plain(source)
     words = vocabulary(tokenizer, rows, _kept_pre(_base(value)))
+    ends = end_ids(source)
+    _, lost = special_ids(tokenizer, words, ends)
 
     def describe(writer: gguf.GGUFWriter) -> None:
         writer.add_type(gguf.GGUFType.MODEL)
         count = sum(_elements(t) for t in tensors if t.name not in _FACTORS)
         _add_general(writer, context.project_name, value, count)
         add_hyperparameters(writer, found, {**config, "vocab_size": rows})
-        add_tokenizer(writer, tokenizer, words)
+        add_tokenizer(writer, tokenizer, words, ends)
 
-    files = {q: folder / file_name(context.project_name, q) for q in quantizations}
-    _write(context, files, found.name, describe, tensors)
+    files: dict[str, Path] = {q: folder / file_name(context.project_name, q) for q in quantizations}
+    written: dict[str, Path] = {q: files[q] for q in plain}
+    exact = next((q for q in ("F32", "BF16", "F16") if q in written), "")
+    if program is not None and not exact:
+        exact = _source_type(source)
+        written[exact] = folder / _SOURCE
+    _write(context, written, found.name, describe, tensors)
+    if program is not None:
+        quantize_files(
+            context,
+            value,
+            program,
+            written[exact],
+            {q: files[q] for q in chosen},
+            settings,
+            Names(found, config),
+            tensors,
+        )
+        busy_files.remove(folder / _SOURCE)
     _tell_model(context, config, tensors, words, files)
+    if lost:
+        listed = ", ".join(shown(token) for token in lost)
+        context.notice(
+            f"GGUF has no place for more than three end tokens: llama.cpp will not end an answer at {listed}.",
+            "Set it as a stop word in the program that runs the model.",
+        )
     return Written(
         (("pre-tokenizer", words.pre), *_sizes(files)),
         {"quantizations": list(quantizations)},
         f"llama-server -m {next(iter(files.values())).name}",
         _readable(files),
     )
+
+
+def _quantizer(chosen: Sequence[str]) -> Path:
+    program = find_quantizer()
+    if program is None:
+        raise StudioError(
+            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
+            title="A program is missing",
+            hint=how_to_get(),
+            code="no_quantizer",
+            field="quantizations",
+        )
+    return program
 
 
 def _elements(tensor: Tensor) -> int:
@@ -175,7 +245,7 @@ def _tell_model(
     """Say in the log what was written and what is different in llama.cpp."""
     listed = ", ".join(f"{name} ({size})" for name, size in _sizes(files))
     context.notice(f"Written: {listed}.", level="info")
-    for quantization in files:
+    for quantization in (q for q in files if q not in TYPES):
         half = [t for t in tensors if _falls_back(t, quantization)]
         if half:
             context.notice(

@@ -18,37 +18,19 @@ from gguf import TokenType
 from transformers import AutoTokenizer
 
 from studio.errors import StudioError
+from studio.export_folder.gguf_pre_tokenizers import pre_tokenizer, tokenizer_refusal
 from studio.model.damaged import reading
+from studio.model.folder_files import json_or_empty
 from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
 
-_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+",
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*",
+_KNOWN_ENDS = frozenset(
+    {
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>"),
+        *("<|eom_id|>", "<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>"),
+    }
 )
-_CASED_REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_MARKED_REST = r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_PRE: dict[tuple[tuple[str, ...], bool], str] = {
-    (("gpt2",), False): "gpt-2",
-    (("digits", "gpt2"), False): "smollm",
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}|{_REST}",), False): "qwen2",
-    ((rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|{_MARKED_REST}",), False): (
-        "qwen35"
-    ),
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), True): "llama-bpe",
-    ((rf"{_ENDINGS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",), False): "dbrx",
-    ((rf"{'|'.join(_CASED)}|\p{{N}}|{_CASED_REST}",), True): "tekken",
-    (
-        (rf"{'|'.join(f'{c}{_ENDINGS}?' for c in _CASED)}|\p{{N}}{{1,3}}|{_CASED_REST}",),
-        False,
-    ): "gpt-4o",
-}
-"""(Regular expressions of the pre-tokenizer, whether whole words of the vocabulary are used without merges) -> the
-name that llama.cpp has for it."""
+"""Tokens at which llama.cpp ends an answer because of their names (``llama-vocab.cpp``)."""
 _TITLE = "The tokenizer cannot be written as GGUF"
 _HINT = "Choose the format Safetensors folder."
 
@@ -80,18 +62,15 @@ def vocabulary(tokenizer: Any, rows: int, kept_pre: str) -> Vocabulary:
     """The vocabulary for a model with ``rows`` embeddings. ``kept_pre`` is the pre-tokenizer of the GGUF file that
     the base model was imported from. Raises ``StudioError`` for a tokenizer that llama.cpp does not have."""
     core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is None:
-        raise _refused("it has no tokenizer.json")
-    data = json.loads(core.to_str())
+    data = json.loads(core.to_str()) if core is not None else {}
+    reason = tokenizer_refusal(data, kept_pre)
+    if reason:
+        raise _refused(reason)
     model = data["model"]
-    if model["type"] != "BPE":
-        raise _refused(f"llama.cpp has no tokenizer of the type {model['type']} for this model")
-    if not model["merges"]:
-        raise _refused("llama.cpp needs a vocabulary with merges")
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     tokens = {i: t for t, i in model["vocab"].items()}
     if not model.get("byte_fallback"):
-        pre = kept_pre or _pre_tokenizer(data)
+        pre = kept_pre or pre_tokenizer(data)
         known = _types(tokens, data["added_tokens"])
         listed, types = _listed(tokens, known, rows)
         lines = [" ".join(m) for m in merges]
@@ -152,37 +131,6 @@ def _listed(
     return texts, [types.get(i, int(TokenType.UNUSED)) for i in range(rows)]
 
 
-def _pre_tokenizer(data: Mapping[str, Any]) -> str:
-    """The name by which llama.cpp knows the pre-tokenizer."""
-    normalizer = data.get("normalizer")
-    if normalizer and normalizer["type"] != "NFC":  # llama.cpp does not normalize
-        raise _refused(f"llama.cpp does not normalize text as it does ({normalizer['type']})")
-    whole = bool(data["model"].get("ignore_merges"))
-    steps = _steps(data.get("pre_tokenizer"))
-    found = _PRE.get((tuple(s for s in steps if s), whole))
-    if found is None:
-        raise _refused("llama.cpp does not know its pre-tokenizer")
-    return found
-
-
-def _steps(pre: Mapping[str, Any] | None) -> list[str]:
-    """The parts of a pre-tokenizer: regular expressions, or words for what has none. Empty for one that only
-    replaces bytes."""
-    if pre is None:
-        return ["none"]
-    kind = pre["type"]
-    if kind == "Sequence":
-        return [step for part in pre["pretokenizers"] for step in _steps(part)]
-    if kind == "ByteLevel" and not pre.get("add_prefix_space"):
-        return ["gpt2" if pre.get("use_regex", True) else ""]
-    if kind == "Digits" and pre.get("individual_digits"):
-        return ["digits"]
-    pattern = pre.get("pattern", {}).get("Regex")
-    if kind == "Split" and pattern and not pre.get("invert") and pre["behavior"] == "Isolated":
-        return [str(pattern)]
-    return [f"<{kind}>"]
-
-
 def _ranks(merges: Sequence[Sequence[str]]) -> dict[str, int]:
     """For each token the place of its merges. SentencePiece merges by the score of the result, so that merges with
     the same result must not have others between them."""
@@ -218,8 +166,10 @@ def _refused(reason: str) -> StudioError:
     )
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) -> None:
-    """Add the keys of the tokenizer."""
+def add_tokenizer(
+    writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary, ends: Sequence[int] = ()
+) -> None:
+    """Add the keys of the tokenizer. ``ends`` are the end tokens of the model."""
     writer.add_tokenizer_model(found.model)
     writer.add_tokenizer_pre(found.pre)
     writer.add_token_list(list(found.tokens))
@@ -229,7 +179,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) ->
         writer.add_add_space_prefix(found.prefix)
     elif found.merges:
         writer.add_token_merges(list(found.merges))
-    _add_special(writer, tokenizer, len(found.tokens))
+    _add_special(writer, tokenizer, found, ends)
     template = tokenizer.chat_template
     if isinstance(template, dict):
         writer.add_chat_template([{"name": n, "template": t} for n, t in template.items()])
@@ -237,8 +187,21 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary) ->
         writer.add_chat_template(template)
 
 
-def _add_special(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
-    """Add the ids of the special tokens, and whether a text begins with BOS and ends with EOS."""
+def end_ids(folder: Path) -> list[int]:
+    """The end tokens of a model, from ``generation_config.json``."""
+    given = json_or_empty(folder, "generation_config.json").get("eos_token_id")
+    listed = given if isinstance(given, list) else [given]
+    return [i for i in listed if isinstance(i, int)]
+
+
+def special_ids(
+    tokenizer: Any, found: Vocabulary, ends: Sequence[int]
+) -> tuple[dict[str, int], list[str]]:
+    """The ids of the special tokens by their names in GGUF, and the end tokens that have no place.
+
+    llama.cpp ends an answer at EOS, EOT and EOM, and at tokens that it knows by name; GGUF has no list of end tokens.
+    """
+    rows = len(found.tokens)
     ids = {
         "bos": tokenizer.bos_token_id,
         "eos": tokenizer.eos_token_id,
@@ -248,9 +211,27 @@ def _add_special(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
     end = turn_end_id(tokenizer) if tokenizer.chat_template else None
     if end is not None and end != ids["eos"]:
         ids["eot"] = end
+    used = {ids["eos"], ids.get("eot")}
+    more = [
+        i
+        for i in dict.fromkeys(ends)
+        if i < rows and i not in used and found.tokens[i] not in _KNOWN_ENDS
+    ]
+    for name in ("eot", "eom"):
+        if more and name not in ids:
+            ids[name] = more.pop(0)
+    known = {name: i for name, i in ids.items() if i is not None and i < rows}
+    return known, [found.tokens[i] for i in more]
+
+
+def _add_special(
+    writer: gguf.GGUFWriter, tokenizer: Any, found: Vocabulary, ends: Sequence[int]
+) -> None:
+    """Add the ids of the special tokens, and whether a text begins with BOS and ends with EOS."""
+    ids, _ = special_ids(tokenizer, found, ends)
     for name, token in ids.items():
-        if token is not None and token < rows:
-            getattr(writer, f"add_{name}_token_id")(token)
+        getattr(writer, f"add_{name}_token_id")(token)
     encoded = tokenizer("a")["input_ids"]
-    writer.add_add_bos_token(encoded[0] == ids["bos"] and ids["bos"] is not None)
-    writer.add_add_eos_token(encoded[-1] == ids["eos"] and ids["eos"] is not None)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    writer.add_add_bos_token(encoded[0] == bos and bos is not None)
+    writer.add_add_eos_token(encoded[-1] == eos and eos is not None)

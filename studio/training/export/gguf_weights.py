@@ -17,6 +17,7 @@ from gguf import GGMLQuantizationType
 
 from studio.errors import StudioError
 from studio.export_folder.gguf_architectures import Architecture
+from studio.export_folder.gguf_quantizer import FALLBACK, TYPES, better_type
 from studio.training.export.gguf_config import rope_factors
 from studio.training.model.weights_file import StoredWeights
 
@@ -31,24 +32,32 @@ _BLOCK_ELEMENTS = 4_000_000
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of the file: its name, its shape with the rows first, and how it is read. ``offset`` is added.
-    ``head``: it computes the logits."""
+    ``head``: it computes the logits. ``layers``: how many the model has."""
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
     offset: float = 0.0
     head: bool = False
+    layers: int = 0
 
     def type_for(self, quantization: str) -> GGMLQuantizationType:
         """The type in a file of this quantization, as llama.cpp's own tools choose it: vectors, norms and positions
         in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole
-        blocks."""
+        blocks. Of K- and I-quants, the mixtures of llama.cpp, which may choose
+        others for some tensors."""
         plain = len(self.shape) == 1 or not self.name.endswith((".weight", ".lora_a", ".lora_b"))
         if plain or self.name.endswith("_norm.weight") or self.name == "position_embd.weight":
             return GGMLQuantizationType.F32
-        chosen = quantization
+        chosen = TYPES.get(quantization, quantization)
         if self.head and quantization in _SMALL_TYPES:
             chosen = "Q8_0"
+        if self.head and quantization in TYPES:
+            chosen = "Q6_K"
+        if quantization in TYPES:
+            chosen = better_type(self.name, quantization, self.layers) or chosen
+        if quantization in TYPES and self.shape[-1] % gguf.QK_K:
+            chosen = FALLBACK.get(chosen, "IQ4_NL")
         found = GGMLQuantizationType[chosen]
         block, _ = gguf.GGML_QUANT_SIZES[found]
         return found if self.shape[-1] % block == 0 else GGMLQuantizationType.F16
@@ -144,7 +153,8 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         read = _reader(stored, entry.name, found, config)
         name = names.of(entry.name)
         head = name == ("token_embd.weight" if tied else "output.weight")
-        tensors.append(Tensor(name, shape, read, norm, head))
+        layers = int(config.get("num_hidden_layers") or config["n_layer"])
+        tensors.append(Tensor(name, shape, read, norm, head, layers))
     return tensors
 
 

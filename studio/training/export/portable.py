@@ -31,6 +31,7 @@ from studio.model.adapter_files import (
 from studio.system.atomic import write_atomic
 from studio.training.merge.layers import CannotMerge, MergePlan, plan_merge
 from studio.training.model.skeleton import skeleton
+from studio.training.model.weights_file import StoredWeights
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.values import AdapterValue
@@ -48,6 +49,7 @@ _NOT_ONLY_A_AND_B = (
     "trainable_token_indices",
     "modules_to_save",
 )
+_HEADER_BYTES = 1_000_000
 _SMALL = 1024
 """Up to this width a complete decomposition is fast; above it, a randomized one is used (Halko et al., 2011)."""
 
@@ -129,6 +131,23 @@ def plain_form(
     plain.target_modules = _targets(set(plain.pairs), modules)
     plain.transposed = any(_kind(modules[path]) == "transposed" for path in plain.pairs)
     return plain
+
+
+def largest_bytes(value: AdapterValue, max_rank: int) -> int:
+    """An upper bound of the size in float32 of the portable form, from headers alone: with ``max_rank`` for what has to
+    be computed, and at least the stored size in float32."""
+    folder = Path(value.path)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    stored = 2 * (folder / ADAPTER).stat().st_size
+    computed = [n for n in _NOT_ONLY_A_AND_B if config.get(n)]
+    if config["peft_type"] == "LORA" and not computed:
+        ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
+        return int(stored * max(ranks) / max(min(ranks), 1)) + _HEADER_BYTES
+    rank = max(max_rank, int(config.get("r") or 0))
+    weights = StoredWeights(Path(value.model.model.path))
+    sides = sum(sum(e.shape) for e in weights.entries() if len(e.shape) == 2)
+    weights.close()
+    return stored + 4 * rank * sides + _HEADER_BYTES
 
 
 def _take_pairs(config: Mapping[str, Any], tensors: dict[str, torch.Tensor], plain: Plain) -> None:

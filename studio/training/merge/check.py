@@ -1,12 +1,14 @@
 """Verifies that the merged model on disk computes the same logits as base and adapter.
 
 Both are loaded by plain transformers and plain PEFT, one after the other, and run on the same few
-texts. Shares no code with the merge.
+texts. Of large models, which would not fit into memory, the weights are read layer by layer (``streamed``). Shares no
+code with the merge, apart from reading tensors from files.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,10 @@ from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.system.memory import HEADROOM
+from studio.system.memory import BY_LAYERS, HEADROOM
+from studio.training.merge.streamed import NotStreamed, streamed_logits
 from studio.training.model.load import (
+    FOUR_BITS,
     free_bytes,
     free_memory,
     load_base,
@@ -29,6 +33,8 @@ from studio.training.saved.snapshot import CONFIG
 from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render
 from studio.values import AdapterValue, ModelValue
 
+logger = logging.getLogger(__name__)
+Logits = list[torch.Tensor]
 EXACT = 1e-3
 _EXACT_SHARE = 1e-4
 """Rounding of float32 is relative to the logits, which are large in deep models."""
@@ -46,11 +52,17 @@ def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelV
     """The largest difference between the logits of the merged model and those of base plus adapter.
 
     Compared in float32 if memory allows, and on the CPU if the GPU is too small for the unquantized
-    model. Raises ``StudioError`` when it exceeds rounding.
+    model. Models that would take much of the main memory are read layer by layer. Raises ``StudioError`` when it
+    exceeds rounding.
     """
     texts = _token_rows(adapter.path)
     device, dtype = _place(merged)
     base = adapter.model.model
+    if device.type == "cpu" and is_large(merged):
+        both = _streamed_pair(context, adapter, merged, texts)
+        if both is not None and _fits(merged, "float32", *both):
+            return _largest_difference(*both)
+        _refuse_too_large(merged, dtype, both)
     plain = {"dtype": dtype, "quantization": "none"}
     model = load_base(context, merged.model_copy(update=plain), "Loading the merged model", device)
     context.phase("verify", "Comparing the merged model with the adapter")
@@ -62,22 +74,85 @@ def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelV
     wanted = _logits(context, model, texts)
     del model
     free_memory()
-    difference = _largest_difference(found, wanted)
-    _refuse(context, merged, dtype, difference, max(float(w.abs().max()) for w in wanted))
-    return difference
+    if not _fits(merged, dtype, found, wanted):
+        raise _changed(merged, dtype, found, wanted)
+    return _largest_difference(found, wanted)
+
+
+def is_large(value: ModelValue) -> bool:
+    """Whether a model is compared layer by layer instead of being loaded on the CPU."""
+    return value.parameters * torch.float32.itemsize > BY_LAYERS
+
+
+def _streamed_pair(
+    context: StepContext, adapter: AdapterValue, merged: ModelValue, texts: list[list[int]]
+) -> tuple[Logits, Logits] | None:
+    """Logits of the merged model, and of base plus adapter; ``None`` if they cannot be read layer by layer."""
+    context.phase("verify", "Comparing the merged model with the adapter")
+    try:
+        found = streamed_logits(context, Path(merged.path), None, texts)
+        wanted = streamed_logits(context, Path(adapter.model.model.path), adapter.path, texts)
+    except NotStreamed as error:
+        logger.info("The models are loaded for the comparison: %s", error)
+        return None
+    free_memory()
+    return found, wanted
+
+
+def _refuse_too_large(merged: ModelValue, dtype: str, both: tuple[Logits, Logits] | None) -> None:
+    """Raise ``StudioError`` if the memory is too small to load the models one after the other."""
+    needed = merged.parameters * getattr(torch, dtype).itemsize
+    if needed < free_bytes(torch.device("cpu")):
+        return
+    if both is not None:
+        raise _changed(merged, "float32", *both)
+    raise StudioError(
+        f"comparing the merged model with the adapter needs {needed / 2**30:.1f} GiB of memory.",
+        title="Not enough memory to check the merge",
+        hint="Close other programs, or export the adapter itself.",
+        code="out_of_memory",
+    )
 
 
 def quantized_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
     """The difference between the merged model and the quantized one that was trained, caused by quantization."""
+    found, wanted = _quantized_pair(context, adapter, merged)
+    return _largest_difference(found, wanted)
+
+
+def dequantized_difference(
+    context: StepContext, adapter: AdapterValue, merged: ModelValue
+) -> float:
+    """The same for a model merged into the dequantized weights, which may differ by rounding only. Raises
+    ``StudioError`` when it differs by more."""
+    found, wanted = _quantized_pair(context, adapter, merged)
+    base = adapter.model.model
+    dtype = (
+        base.dtype if base.quantization in FOUR_BITS else "float16"
+    )  # int8 rounds the inputs too
+    if not _fits(merged, dtype, found, wanted):
+        raise _changed(merged, dtype, found, wanted)
+    return _largest_difference(found, wanted)
+
+
+def _quantized_pair(
+    context: StepContext, adapter: AdapterValue, merged: ModelValue
+) -> tuple[Logits, Logits]:
+    """Logits of the merged model, and of the adapter on the quantized base."""
     texts = _token_rows(adapter.path)
-    model = load_base(context, merged, "Loading the merged model", roomy_device(merged))
-    found = _logits(context, model, texts)
-    del model
+    found = None
+    if is_large(merged) and roomy_device(merged).type == "cpu":
+        with suppress(NotStreamed):
+            found = streamed_logits(context, Path(merged.path), None, texts)
+    if found is None:
+        model = load_base(context, merged, "Loading the merged model", roomy_device(merged))
+        found = _logits(context, model, texts)
+        del model
     base = load_base(context, adapter.model.model, "Loading the quantized model")
     wanted = _logits(context, PeftModel.from_pretrained(base, adapter.path), texts)
     del base
     free_memory()
-    return _largest_difference(found, wanted)
+    return found, wanted
 
 
 @dataclass(frozen=True)
@@ -91,6 +166,9 @@ class Difference:
 def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> Difference:
     """How the logits of the adapter in ``other`` differ from those of ``adapter``, on its base."""
     texts = _token_rows(adapter.path)
+    streamed = _streamed_adapters(context, adapter, other, texts)
+    if streamed is not None:
+        return streamed
     base = load_base(context, adapter.model.model, "Loading the base model to compare")
     context.phase("verify", "Comparing the two adapters")
     model = PeftModel.from_pretrained(base, adapter.path)
@@ -105,6 +183,25 @@ def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path)
         model = PeftModel.from_pretrained(base, str(other))
     found = _logits(context, model, texts)
     del model, base
+    free_memory()
+    largest = max(float(w.abs().max()) for w in wanted)
+    return Difference(_largest_difference(found, wanted), largest)
+
+
+def _streamed_adapters(
+    context: StepContext, adapter: AdapterValue, other: Path, texts: list[list[int]]
+) -> Difference | None:
+    """``adapter_difference`` layer by layer for a large unquantized base on the CPU; ``None`` for others."""
+    base = adapter.model.model
+    if base.quantization != "none" or not is_large(base) or pick_device().type != "cpu":
+        return None
+    context.phase("verify", "Comparing the two adapters")
+    try:
+        wanted = streamed_logits(context, Path(base.path), adapter.path, texts)
+        found = streamed_logits(context, Path(base.path), str(other), texts)
+    except NotStreamed as error:
+        logger.info("The base model is loaded for the comparison: %s", error)
+        return None
     free_memory()
     largest = max(float(w.abs().max()) for w in wanted)
     return Difference(_largest_difference(found, wanted), largest)
@@ -141,7 +238,7 @@ def _place(merged: ModelValue) -> tuple[torch.device, str]:
 
 
 @torch.no_grad()
-def _logits(context: StepContext, model: Any, rows: list[list[int]]) -> list[torch.Tensor]:
+def _logits(context: StepContext, model: Any, rows: list[list[int]]) -> Logits:
     """Logits of every position, (tokens, vocabulary) per row."""
     model.eval()
     device = next(model.parameters()).device
@@ -153,21 +250,28 @@ def _logits(context: StepContext, model: Any, rows: list[list[int]]) -> list[tor
     return found
 
 
-def _largest_difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
+def _largest_difference(found: Logits, wanted: Logits) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True))
 
 
-def _refuse(
-    context: StepContext, merged: ModelValue, dtype: str, difference: float, largest: float
-) -> None:
+def _allowed(merged: ModelValue, dtype: str, wanted: Logits) -> float:
+    """The difference that rounding explains."""
     stored = merged.stored_dtype or merged.dtype
+    largest = max(float(w.abs().max()) for w in wanted)
     exact = stored == "float32" and dtype == "float32"
-    allowed = max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
-    if difference <= allowed:  # refuses NaN
-        return
-    raise StudioError(
+    return max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
+
+
+def _fits(merged: ModelValue, dtype: str, found: Logits, wanted: Logits) -> bool:
+    """Whether rounding explains the difference; not for NaN."""
+    return _largest_difference(found, wanted) <= _allowed(merged, dtype, wanted)
+
+
+def _changed(merged: ModelValue, dtype: str, found: Logits, wanted: Logits) -> StudioError:
+    return StudioError(
         "the merged model differs from the adapter: their logits differ by "
-        f"{difference:.3g}, and rounding explains at most {allowed:.3g}.",
+        f"{_largest_difference(found, wanted):.3g}, and rounding explains at most "
+        f"{_allowed(merged, dtype, wanted):.3g}.",
         title="The merge changed the model",
         hint="Export the adapter instead, or use another LoRA method or other target modules.",
         code="merge_mismatch",

@@ -8,6 +8,7 @@ is merged. Computed in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,18 @@ class OtherNames(CannotMerge):
     """
 
 
+def _as_stored(path: str, stored: torch.Tensor) -> torch.Tensor:
+    del path
+    return stored
+
+
 @dataclass
 class MergePlan:
     """Which stored tensors change, and what is written.
 
     ``layers`` maps the parameter path of an adapted layer to its PEFT module, ``replaced`` holds
-    parameters that the adapter stores completely, ``names`` maps each written name to the stored
+    parameters that the adapter stores completely, ``weight`` turns a path and a stored tensor into the base weight to
+    merge into, ``names`` maps each written name to the stored
     tensor it comes from, ``ready`` keeps results until they are requested. ``tokens`` maps an
     embedding's path to its trained layer, whose rows replace the stored ones.
     """
@@ -52,6 +59,7 @@ class MergePlan:
     prefix: str
     dtype: torch.dtype
     untied: bool = False
+    weight: Callable[[str, torch.Tensor], torch.Tensor] = _as_stored
     tokens: dict[str, TrainableTokensLayer] = field(default_factory=dict)
     merged: set[str] = field(default_factory=set)
     ready: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -73,9 +81,13 @@ class MergePlan:
             return self._merged_layer(owner)
         if owner in self.tokens:
             self.merged.add(owner)
-            stored = self.stored.tensor(self.names[name])
-            return {name: _with_rows(stored, self.tokens[owner])}
-        return {name: self.stored.tensor(self.names[name])}
+            return {name: _with_rows(self._base(name), self.tokens[owner])}
+        return {name: self._base(name)}
+
+    def _base(self, name: str) -> torch.Tensor:
+        """The base weight for a written name."""
+        source = self.names[name]
+        return self.weight(self.path_of(source), self.stored.tensor(source))
 
     def path_of(self, name: str) -> str:
         """The path in the model of a written name."""
@@ -94,7 +106,7 @@ class MergePlan:
             path = self.path_of(name)
             value = self.replaced.get(path)
             if value is None:
-                value = self.stored.tensor(self.names[name])
+                value = self._base(name)
             own_copy = value.to(torch.float32, copy=True)  # PEFT adds in place
             setattr(base, parameter, torch.nn.Parameter(own_copy, requires_grad=False))
         with torch.no_grad():
@@ -142,7 +154,7 @@ def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
     shapes = {e.name: e for e in entries}
     planned = [_entry(name, shapes[source], dtype) for name, source in written.items()]
     return MergePlan(
-        stored, planned, written, layers, replaced, prefix, dtype, untied, _tokens(inner)
+        stored, planned, written, layers, replaced, prefix, dtype, untied, tokens=_tokens(inner)
     )
 
 

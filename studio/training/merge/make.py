@@ -21,7 +21,12 @@ from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.system import busy_files, disk
 from studio.training.adapter.build import method_of
-from studio.training.merge.check import merge_difference, quantized_difference
+from studio.training.merge.check import (
+    dequantized_difference,
+    merge_difference,
+    quantized_difference,
+)
+from studio.training.merge.dequantized import dequantizer
 from studio.training.merge.in_memory import merge_in_memory
 from studio.training.merge.layers import (
     CannotMerge,
@@ -32,7 +37,7 @@ from studio.training.merge.layers import (
 from studio.training.model.configs import write_surroundings
 from studio.training.model.out_of_memory import explain_out_of_memory, is_out_of_memory
 from studio.training.model.quiet import quiet_libraries
-from studio.training.model.weights_file import SHARD_BYTES, StoredWeights, write_weights
+from studio.training.model.weights_file import StoredWeights, write_weights
 from studio.training.tokens.chat import load_tokenizer
 from studio.values import AdapterValue, DType, ModelValue
 
@@ -44,9 +49,11 @@ def merge_adapter(
     context: StepContext,
     adapter_json: Mapping[str, Any],
     settings: MergeSettings,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
 ) -> ModelValue:
-    """Write the merged model, verify that it equals base plus adapter, and return its description."""
+    """Write the merged model, verify that it equals base plus adapter, and return its description. ``shard_bytes``
+    replaces the maximum file size of the settings."""
+    shard_bytes = shard_bytes or round(settings.max_shard_size * 10**9)
     adapter = AdapterValue.model_validate(adapter_json)
     base = adapter.model.model
     quiet_libraries()
@@ -55,6 +62,7 @@ def merge_adapter(
     folder = context.folder / "model"
     context.phase("merge", "Adding the adapter to the model")
     plan = _planned(context, adapter, dtype)
+    dequantized = _dequantizes(context, base, settings, plan)
     needed = _size(plan, base, dtype)
     untied = plan is not None and plan.untied
     try:
@@ -68,7 +76,7 @@ def merge_adapter(
             tokenizer = load_tokenizer(adapter.path)
             write_surroundings(Path(base.path), folder, dtype, tokenizer, untied)
             loaded_in = base.dtype if same else dtype
-            merged = _described(context, adapter, dtype, loaded_in, folder, digest)
+            merged = _described(context, adapter, dtype, loaded_in, folder, digest, dequantized)
     except BaseException:
         busy_files.tidy(folder)
         raise
@@ -79,6 +87,31 @@ def merge_adapter(
             level="info",
         )
     return merged
+
+
+def _dequantizes(
+    context: StepContext, base: ModelValue, settings: MergeSettings, plan: MergePlan | None
+) -> bool:
+    """Whether the adapter is merged into the dequantized weights; makes the plan do so. Raises ``StudioError`` if it
+    is chosen and not possible."""
+    if settings.base_weights == "original":
+        return False
+    if base.quantization == "none":
+        context.notice(
+            "The base model was not quantized in the training: the adapter is merged into its original weights.",
+            level="info",
+        )
+        return False
+    if plan is None:
+        raise StudioError(
+            "this model is merged in memory, and only into its original weights.",
+            title="The adapter cannot be merged",
+            hint="Set Base weights to Original.",
+            field="base_weights",
+            code="cannot_merge",
+        )
+    plan.weight = dequantizer(base)
+    return True
 
 
 def _stored_dtype(base: ModelValue) -> DType:
@@ -193,6 +226,7 @@ def _described(
     loaded_in: DType,
     folder: Path,
     digest: str,
+    dequantized: bool,
 ) -> ModelValue:
     """The merged model's description, with the measured difference. ``dtype`` is that of its files,
     ``loaded_in`` the one in which later steps load it.
@@ -208,11 +242,36 @@ def _described(
         parameters=base.parameters,
         base=base,
     )
-    difference = merge_difference(context, adapter, value)
-    record: dict[str, Any] = {
-        "adapter": adapter.model_dump(mode="json"),
-        "max_logit_difference": difference,
-    }
+    record: dict[str, Any] = {"adapter": adapter.model_dump(mode="json")}
+    if dequantized:
+        difference = dequantized_difference(context, adapter, value)
+        record["base_weights"] = "dequantized"
+        record["quantized_logit_difference"] = difference
+        context.notice(
+            f"The adapter was merged into the dequantized weights of its {base.quantization} base ({dtype}); the "
+            f"logits differ from those of the quantized model by at most {difference:.2g}.",
+            level="info",
+        )
+    else:
+        difference = merge_difference(context, adapter, value)
+        _tell_agreement(context, base, dtype, loaded_in, difference)
+    record["max_logit_difference"] = difference
+    if base.quantization != "none" and not dequantized:
+        record["quantized_logit_difference"] = quantized_difference(context, adapter, value)
+        context.notice(
+            f"The adapter was trained on a base in {base.quantization} and merged into its unquantized "
+            "weights; the logits differ from those of the quantized model by at most "
+            f"{record['quantized_logit_difference']:.2g}.",
+            "Set Base weights to Dequantized in the Merge node to keep what was trained.",
+            level="info",
+        )
+    context.artifact("merged_model", folder, max_logit_difference=difference)
+    return value.model_copy(update={"merged_from": [*base.merged_from, record]})
+
+
+def _tell_agreement(
+    context: StepContext, base: ModelValue, dtype: DType, loaded_in: DType, difference: float
+) -> None:
     context.notice(
         f"The merged model ({dtype}) agrees with the adapter: their logits differ by at "
         f"most {difference:.2g}.",
@@ -222,13 +281,3 @@ def _described(
         else "",
         level="info",
     )
-    if base.quantization != "none":
-        record["quantized_logit_difference"] = quantized_difference(context, adapter, value)
-        context.notice(
-            f"The adapter was trained on a base in {base.quantization} and merged into its unquantized "
-            "weights; the logits differ from those of the quantized model by at most "
-            f"{record['quantized_logit_difference']:.2g}.",
-            level="info",
-        )
-    context.artifact("merged_model", folder, max_logit_difference=difference)
-    return value.model_copy(update={"merged_from": [*base.merged_from, record]})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from studio.errors import Stopped, StudioError
+from studio.errors import Problem, Stopped, StudioError
 from studio.export_folder.gguf_architectures import ARCHITECTURES, refusal
 from studio.exporters.gguf import VARIANT
 from studio.graph.node_type import CheckContext
@@ -280,7 +280,7 @@ def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        (["Q4_K_M"], "the quantization Q4_K_M is not one of F32, F16, BF16, Q8_0"),
+        (["Q4_K_X"], "the quantization Q4_K_X is not one of F32, F16, BF16, Q8_0"),
         ([], "choose at least one quantization."),
     ],
 )
@@ -379,6 +379,23 @@ def test_another_end_of_turn_is_written(tmp_path: Path) -> None:
     found = keys(exported(tmp_path, base) / f"{NAME}-Q8_0.gguf")
     assert found["tokenizer.ggml.eos_token_id"] == PAD_ID
     assert found["tokenizer.ggml.eot_token_id"] == END_ID
+
+
+def test_further_end_tokens_are_written_or_told(tmp_path: Path) -> None:
+    """llama.cpp ends an answer at EOS, EOT and EOM, and at tokens that it knows by name."""
+    base = noisy(tmp_path)
+    generation = Path(base.path) / "generation_config.json"
+    ends = [END_ID, PAD_ID, 40, 41]  # the second is known by its name
+    generation.write_text(json.dumps({"eos_token_id": ends}), encoding="utf-8")
+    recorder = Recorder()
+    found = keys(exported(tmp_path / "a", base, recorder) / f"{NAME}-Q8_0.gguf")
+    names = ("eos", "eot", "eom")
+    assert [found[f"tokenizer.ggml.{n}_token_id"] for n in names] == [END_ID, 40, 41]
+    assert "no place" not in sentences(recorder)
+    generation.write_text(json.dumps({"eos_token_id": [*ends, 42]}), encoding="utf-8")
+    exported(tmp_path / "b", base, recorder)
+    token = found["tokenizer.ggml.tokens"][42]
+    assert f"will not end an answer at {token}." in sentences(recorder)
 
 
 def test_sentencepiece_scores_follow_the_merges() -> None:
@@ -509,6 +526,31 @@ def test_an_unsupported_architecture_is_a_problem_before_the_run(tmp_path: Path)
     )
     assert problem.field == "format"
     assert not list(NODE.check(ExportSettings(), context))
+
+
+def test_an_unknown_tokenizer_is_a_problem_before_the_run(tmp_path: Path) -> None:
+    from tokenizers import pre_tokenizers
+
+    base = noisy(tmp_path)
+    upstream = {"b": ("base_model", BaseModelSettings(model=base.path))}
+    context = CheckContext(
+        "e", "Export", tmp_path, upstream=upstream, variants=load_registry().variants
+    )
+
+    def problems(form: str) -> list[Problem]:
+        found = NODE.check(ExportSettings(format=form), context)
+        return [p for p in found if p.code != "no_llama_cpp"]
+
+    assert not problems("gguf")
+    make_bpe_tokenizer(pre_tokenizers.Whitespace()).save_pretrained(base.path)
+    (problem,) = problems("gguf")
+    assert problem.code == "gguf_tokenizer"
+    assert problem.sentence == (
+        "Export: the tokenizer of the model cannot be written as GGUF: llama.cpp does not know its pre-tokenizer."
+    )
+    assert not problems("safetensors")
+    (Path(base.path) / "source.json").write_text('{"pre_tokenizer": "smollm"}', encoding="utf-8")
+    assert not problems("gguf")
 
 
 def test_a_refused_model_leaves_nothing(tmp_path: Path) -> None:

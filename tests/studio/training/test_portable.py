@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from tests.studio.training.adapters import (
     save_family,
     tiny_base,
 )
+from tests.studio.training.llama_cpp import log_probabilities
 from tests.studio.training.methods import METHODS, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.studio.training.test_gguf_export import exported as gguf_export
 from tests.studio.training.test_resize import resized
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
@@ -146,6 +149,26 @@ def test_every_program_computes_what_was_trained(tmp_path: Path, method: str) ->
         config = config_of(plain)
         assert config["r"] == config["lora_alpha"]
         assert set(config) <= KEYS_OF_0_13
+    card = (kept / "README.md").read_text(encoding="utf-8")
+    for program, title in (("vllm", "vLLM"), ("llama_cpp", "llama.cpp")):
+        assert (f"loads in {title} | no: " in card) == (loads(kept)[program] is False)
+    if find_spec("xllamacpp") is not None:
+        assert_llama_cpp_itself_agrees(tmp_path, value, refuses=method in refused)
+
+
+def assert_llama_cpp_itself_agrees(root: Path, value: AdapterValue, *, refuses: bool) -> None:
+    """The adapter in GGUF on its base in GGUF, or a refusal that names the reader."""
+    if refuses:
+        with pytest.raises(StudioError, match=r"cannot be written as GGUF: .*llama\.cpp"):
+            gguf_export(root / "c", value)
+        return
+    (lora,) = gguf_export(root / "c", value).glob("*.gguf")
+    (base,) = gguf_export(root / "d", value.model.model, quantizations=["F32"]).glob("*.gguf")
+    row = [(7 * i) % 250 + 3 for i in range(24)]
+    with torch.no_grad():
+        wanted = plain_adapted(value)(torch.tensor([row])).logits[0, -1].float().log_softmax(-1)
+    (found,) = log_probabilities(base, [row], len(wanted), lora)
+    assert max(abs(float(wanted[token]) - value) for token, value in found.items()) < 1e-4
 
 
 CASES: dict[str, dict[str, Any]] = {

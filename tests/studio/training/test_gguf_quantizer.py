@@ -1,0 +1,205 @@
+"""K- and I-quants with llama-quantize and an importance matrix from the rows of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from studio.errors import Stopped, StudioError
+from studio.export_folder import gguf_quantizer
+from studio.export_folder.gguf_quantizer import TYPES, find_quantizer
+from studio.graph.registry import load_registry
+from studio.node_settings.export import GgufSettings
+from studio.training.export import gguf as exporter
+from studio.training.export.gguf_importance import collect
+from studio.values import ModelValue
+from tests.studio.training.adapters import SHAPE, plain_model, random_adapter
+from tests.studio.training.gguf_models import save_noisy
+from tests.studio.training.llama_cpp import log_probabilities, needs_llama_cpp
+from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.tiny import VOCABULARY
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+needs_quantizer = pytest.mark.skipif(
+    find_quantizer() is None,
+    reason="llama-quantize (pip install ik-llama-cpp-python) is not installed",
+)
+KINDS = ["Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ3_M"]
+
+
+def tuned(root: Path, hidden: int = 256) -> ModelValue:
+    """A model whose merged adapter names the rows of its training."""
+    values = {**SHAPE, "hidden_size": hidden, "intermediate_size": 2 * hidden}
+    base = model_value(save_noisy(root / "model", "LlamaConfig", values))
+    adapter = random_adapter(root, base)
+    record = {"adapter": adapter.to_json(), "max_logit_difference": 0.0}
+    return base.model_copy(update={"merged_from": [record], "base": base})
+
+
+def write(
+    root: Path, value: ModelValue, recorder: Recorder, stop: Any = lambda: False, **settings: Any
+) -> Path:
+    context = make_context(root / "export", recorder, stop)
+    context.project_name = "quant"
+    folder = root / "out"
+    folder.mkdir()
+    exporter.write_gguf(context, value, GgufSettings(**settings), folder)
+    return folder
+
+
+def test_importance_is_the_mean_square_of_the_inputs(tmp_path: Path) -> None:
+    """Of the tokens, not of padding: for the first layer they are those of the normed embeddings."""
+    model = plain_model(tuned(tmp_path, 32).path)
+    ids = torch.tensor([[5, 6, 7], [8, 9, 0]])
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    found = collect(model, [{"input_ids": ids, "attention_mask": mask}], lambda done: None)
+    layer = model.model.layers[0]
+    with torch.no_grad():
+        inputs = layer.input_layernorm(model.model.embed_tokens(ids))[mask.bool()]
+    assert torch.allclose(
+        found["model.layers.0.self_attn.q_proj"], inputs.square().mean(0), rtol=1e-5
+    )
+    assert len(found) == 2 * 7 + 1
+
+
+@needs_quantizer
+def test_each_kind_is_written_as_such(tmp_path: Path) -> None:
+    """Types of the tensors, sizes as estimated, the importance matrix where it is used, and nothing left behind."""
+    import gguf
+
+    recorder = Recorder()
+    value = tuned(tmp_path)
+    settings = {"quantizations": KINDS}
+    folder = write(tmp_path, value, recorder, **settings)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(f"quant-{k}.gguf" for k in KINDS)
+    total = sum(p.stat().st_size for p in folder.iterdir())
+    needed = exporter.needed_bytes(value, GgufSettings(**settings))
+    assert total <= needed <= 2.5 * total
+    told = " ".join(e.get("sentence") for e in recorder.named("Notice"))
+    for kind in KINDS:
+        reader = gguf.GGUFReader(folder / f"quant-{kind}.gguf")
+        types = [t.tensor_type.name for t in reader.tensors if t.name.endswith("ffn_up.weight")]
+        assert set(types) == {TYPES[kind]}, kind
+        entries = reader.fields.get("quantize.imatrix.entries_count")
+        assert (entries is not None) == (kind in gguf_quantizer.WITH_MATRIX), kind
+        assert f"{kind}: about " in told
+        assert f"matrices are stored in another type than {TYPES[kind]}" in told
+    assert "Importance matrix: 15 layers, computed on 20 training rows." in told
+
+
+@needs_quantizer
+@needs_llama_cpp
+def test_llama_cpp_loads_each_kind(tmp_path: Path) -> None:
+    """The probabilities are closer to those of F32 with more bits."""
+    folder = write(tmp_path, tuned(tmp_path), Recorder(), quantizations=["F32", *KINDS])
+    prompts = [[5, 6, 7, 8, 9], [20, 30, 40], [60, 61, 62, 63]]
+
+    def divergence(kind: str) -> float:
+        found = log_probabilities(folder / f"quant-{kind}.gguf", prompts, VOCABULARY)
+        pairs = [
+            sum(2.718281828 ** a[t] * (a[t] - b[t]) for t in a if t in b)
+            for a, b in zip(exact, found, strict=True)
+        ]
+        return sum(pairs) / len(pairs)
+
+    exact = log_probabilities(folder / "quant-F32.gguf", prompts, VOCABULARY)
+    measured = {kind: divergence(kind) for kind in KINDS}
+    order = ["Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
+    assert sorted(order, key=measured.__getitem__) == order, measured
+    assert measured["Q6_K"] < 0.2, measured  # random weights, which quantize badly
+    assert max(measured["IQ4_XS"], measured["IQ3_M"]) < measured["Q2_K"], measured
+
+
+@needs_quantizer
+def test_narrow_rows_are_stored_in_other_types(tmp_path: Path) -> None:
+    """32 columns are no multiple of 256: every matrix falls back, which is said."""
+    recorder = Recorder()
+    write(tmp_path, tuned(tmp_path, 32), recorder, quantizations=["Q4_K_M"])
+    told = " ".join(e.get("sentence") for e in recorder.named("Notice"))
+    assert "Q4_K_M: 16 of 16 matrices are stored in another type than Q4_K" in told
+
+
+@needs_quantizer
+def test_stopped_while_quantizing(tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    def stop() -> bool:
+        return any("Quantizing" in str(e.get("title")) for e in recorder.named("Phase"))
+
+    with pytest.raises(Stopped):
+        write(tmp_path, tuned(tmp_path), recorder, stop, quantizations=["Q4_K_M"])
+    assert not (tmp_path / "out" / "quant-Q4_K_M.gguf").exists()
+
+
+def test_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that installs it, and its size, before anything is written."""
+    monkeypatch.setattr(exporter, "find_quantizer", lambda: None)
+    with pytest.raises(StudioError, match="need llama-quantize") as caught:
+        write(tmp_path, tuned(tmp_path, 32), Recorder(), quantizations=["F16", "Q4_K_M"])
+    assert "pip install ik-llama-cpp-python" in caught.value.hint
+    assert "25 MB" in caught.value.hint
+    assert not list((tmp_path / "out").iterdir())
+
+
+@needs_quantizer
+def test_unknown_rows_are_said(tmp_path: Path) -> None:
+    value = tuned(tmp_path).model_copy(update={"merged_from": []})
+    recorder = Recorder()
+    folder = write(tmp_path, value, recorder, quantizations=["IQ4_XS"])
+    assert any(
+        "without an importance matrix" in e.get("sentence") for e in recorder.named("Notice")
+    )
+    assert (folder / "quant-IQ4_XS.gguf").is_file()
+
+
+def test_the_estimate_of_a_converted_adapter_is_enough(tmp_path: Path) -> None:
+    """A DoRA of rank 2 becomes a LoRA of rank 48."""
+    from studio.training.export.portable import largest_bytes, plain_form, write_plain
+
+    values = {**SHAPE, "hidden_size": 64, "intermediate_size": 128}
+    base = model_value(save_noisy(tmp_path / "model", "LlamaConfig", values))
+    adapter = random_adapter(tmp_path, base, use_dora=True, r=2)
+    context = make_context(tmp_path / "c", Recorder())
+    plain = plain_form(context, adapter, 48)
+    target = tmp_path / "plain"
+    target.mkdir()
+    write_plain(context, plain, adapter, target, "base")
+    written = (target / "adapter_model.safetensors").stat().st_size
+    assert written > 4 * (Path(adapter.path) / "adapter_model.safetensors").stat().st_size
+    assert written <= largest_bytes(adapter, 48)
+
+
+def test_a_missing_program_is_a_problem_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the quantizations, with the command that installs it; not for those that need none, or with the program."""
+    from studio.exporters import gguf
+    from studio.graph.problems import find_problems
+    from studio.graph.project import from_data
+
+    def problems(*kinds: str) -> list[tuple[str | None, str]]:
+        own = {"format": "gguf", "format_settings": {"quantizations": list(kinds)}}
+        data = {
+            "format": "lora-studio",
+            "version": 2,
+            "name": "Quant",
+            "nodes": [
+                {"id": "base", "type": "base_model", "settings": {"model": "starter:smollm2-135m"}},
+                {"id": "export", "type": "export", "settings": own},
+            ],
+            "wires": [{"from": "base.model", "to": "export.model"}],
+        }
+        found = find_problems(from_data(data), load_registry(), tmp_path)
+        return [(p.field, p.hint) for p in found if p.code == "no_quantizer"]
+
+    monkeypatch.setattr(gguf, "find_quantizer", lambda: None)
+    ((field, hint),) = problems("F16", "Q4_K_M")
+    assert field == "format_settings.quantizations"
+    assert "pip install ik-llama-cpp-python" in hint
+    assert problems("F16", "Q4_0") == []
+    monkeypatch.setattr(gguf, "find_quantizer", lambda: Path("llama-quantize"))
+    assert problems("Q4_K_M") == []
