@@ -79,7 +79,9 @@ class AdaptedModelValue(Value):
     """A model together with the LoRA configuration to train on it. ``target_modules`` holds the
     names that matched in the model (suffixes as PEFT takes them). ``rank_pattern`` and
     ``alpha_pattern`` give some of them a rank and alpha of their own; ``modules_to_save`` are trained
-    as a whole and saved with the adapter; of ``trained_tokens`` (ids) only the embedding is."""
+    as a whole and saved with the adapter; of ``trained_tokens`` (ids) only the embedding is.
+    ``continues`` is the adapter whose weights the training starts from; its own config applies, and the
+    other fields describe it."""
 
     kind: Literal["adapted_model"] = "adapted_model"
     model: ModelValue
@@ -94,6 +96,7 @@ class AdaptedModelValue(Value):
     alpha_pattern: dict[str, int] = {}
     modules_to_save: list[str] = []
     trained_tokens: list[int] = []
+    continues: AdapterValue | None = None
 
 
 class MixedSource(Value):
@@ -149,6 +152,9 @@ class AdapterValue(Value):
     source: str = ""
     revision: str | None = None
     mixture: Mixture | None = None
+
+
+AdaptedModelValue.model_rebuild()
 
 
 class ReportValue(Value):

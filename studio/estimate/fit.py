@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.estimate.graph import Estimate, estimate_job
-from studio.estimate.job import Facts, Job, job_of, mode_of
+from studio.estimate.job import Facts, Job, job_of, mode_of, model_nodes
 from studio.estimate.machine import this_machine
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph
@@ -201,7 +201,4 @@ def _with(job: Job, changes: list[list[Change]]) -> Job:
 
 
 def _base_node(graph: Graph, train: str) -> str:
-    wire = graph.wire_into(train, "model")
-    while wire is not None and graph.node(wire.source).type != "base_model":
-        wire = graph.wire_into(wire.source, "model")
-    return wire.source if wire is not None else ""
+    return next((n.id for n in model_nodes(graph, train) if n.type == "base_model"), "")

@@ -24,6 +24,7 @@ from studio.estimate.pace import Pace
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
+from studio.model.adapter_config import lora_settings_of
 from studio.model.folder_check import folder_faults
 from studio.model.folder_files import read_text
 from studio.model.known_models import known_model
@@ -35,6 +36,7 @@ from studio.model.targets import HEADS, choose, listed
 from studio.node_settings.layer_range import chosen_layers
 from studio.node_settings.lora import LoraSettings
 from studio.values import FULL_FINE_TUNING
+from studio.variants.lora_method import settings_after
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {
@@ -84,9 +86,8 @@ class Job:
 
 def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> Job:
     """The nodes connected to a Train node; ``None`` for a missing or invalid one."""
-    near = _model_nodes(graph, train.id)
+    near = model_nodes(graph, train.id)
     base = next((n for n in near if n.type == "base_model"), None)
-    lora = next((n for n in near if n.type == "lora"), None)
     wire = graph.wire_into(train.id, "dataset")
     data = graph.upstream(wire.source) if wire is not None else frozenset()
     settings = parsed(registry, base)
@@ -94,7 +95,7 @@ def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> 
         train.id,
         parsed(registry, train),
         settings,
-        parsed(registry, lora),
+        _lora_of(near, registry, project_dir),
         tuple(
             s
             for n in graph.nodes
@@ -126,14 +127,48 @@ def parsed(registry: Registry, node: Node | None) -> Any | None:
         return None
 
 
-def _model_nodes(graph: Graph, train: str) -> list[Node]:
-    """The nodes along the model input, nearest first."""
+def model_nodes(graph: Graph, train: str) -> list[Node]:
+    """The nodes along the model input, nearest first, through those whose adapter is trained further. A merged
+    model is a new one."""
     found: list[Node] = []
     wire = graph.wire_into(train, "model")
     while wire is not None and graph.has(wire.source) and len(found) < len(graph.nodes):
-        found.append(graph.node(wire.source))
-        wire = graph.wire_into(wire.source, "model")
+        node = graph.node(wire.source)
+        found.append(node)
+        wire = graph.wire_into(node.id, "model")
+        if wire is None and node.type != "merge":
+            others = (w for w in graph.wires_into(node.id) if w.target_port != "dataset")
+            wire = next(others, None)
     return found
+
+
+def _lora_of(near: list[Node], registry: Registry, project_dir: Path) -> Any | None:
+    """The LoRA of a training, given the nodes along its model input: the LoRA node, or the form of the adapter that
+    is trained further."""
+    after: list[Node] = []
+    for node in near:
+        settings = parsed(registry, node)
+        if node.type == "lora":
+            return settings and _as_left(settings, after, registry)
+        if node.type == "load_adapter":
+            named = settings.adapter if settings is not None else ""
+            # One on the Hub is known when it is downloaded.
+            found = lora_settings_of(named, project_dir) or LoraSettings()
+            return _as_left(found, after, registry)
+        after.append(node)
+    return None
+
+
+def _as_left(lora: Any, after: list[Node], registry: Registry) -> Any:
+    """The LoRA that trainings and Resize nodes leave of an adapter."""
+    variant = registry.variants.get("adapter", {}).get(lora.method)
+    if variant is not None and any(n.type == "train" for n in after):
+        lora = settings_after(lora, variant.payload)
+    for node in after:
+        settings = parsed(registry, node) if node.type == "resize" else None
+        if settings is not None and settings.by == "rank":
+            lora = lora.model_copy(update={"method": "lora", "r": min(lora.r, settings.r)})
+    return lora
 
 
 def shape_of_model(model: str, project_dir: Path) -> Shape | None:

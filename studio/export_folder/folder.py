@@ -196,7 +196,7 @@ def _clear_up(folder: Path) -> None:
     for probe in folder.parent.glob(_PROBE):
         with suppress(OSError):
             if probe.stat().st_size == 0:
-                probe.unlink()
+                busy_files.remove(probe)
 
 
 def _swap(staging: Path, folder: Path) -> Path:

@@ -80,6 +80,9 @@ def _adapter_card(value: AdapterValue, title: str, form: Sequence[str], command:
     origin = f"from {_shown_source(value)}" if value.source else "trained with LoRA Studio"
     if value.mixture:
         origin = f"combined from {len(value.mixture.sources)} with LoRA Studio"
+    first = _stages(value)[0]
+    if first is not value and first.source:
+        origin = f"from {_shown_source(first)}, trained further with LoRA Studio"
     return _text(
         _front_matter(base, _library("peft", command), "adapter"),
         [
@@ -249,7 +252,49 @@ def _base(base: ModelValue) -> str:
     )
 
 
+def _stages(adapter: AdapterValue) -> list[AdapterValue]:
+    """The adapters that were trained further, one after the other, and this one."""
+    stages = [adapter]
+    while stages[0].model.continues is not None:
+        stages.insert(0, stages[0].model.continues)
+    return stages
+
+
 def _training(adapter: AdapterValue) -> list[str]:
+    """Data, adapter and settings; of an adapter that was trained further those of each training, oldest first."""
+    *earlier, last = _stages(adapter)
+    if not earlier:
+        return [
+            *_trained(last, ""),
+            _table("Versions", ("package", "version"), _versions().items()),
+        ]
+    blocks = []
+    for number, stage in enumerate(earlier, 1):
+        if stage.source:
+            blocks.append(f"## Stage {number}\n\nLoaded from {_shown_source(stage)}.")
+        elif stage.mixture:
+            titles = ", ".join(part.title for part in stage.mixture.sources)
+            blocks.append(f"## Stage {number}\n\nCombined from {titles}.")
+        blocks += _trained(stage, f"Stage {number}: ", lora=not stage.source)
+    blocks += _trained(last, f"Stage {len(earlier) + 1}: ")
+    return [*blocks, _table("Versions", ("package", "version"), _versions().items())]
+
+
+def _trained(adapter: AdapterValue, stage: str, lora: bool = True) -> list[str]:
+    """The tables of one training, with ``stage`` before their titles."""
+    return [
+        _data(adapter.dataset, stage) if adapter.dataset else "",
+        _method_table(adapter, stage) if lora else "",
+        _table(f"{stage}Training", ("setting", "value"), adapter.train.items()),
+        _table(
+            f"{stage}Metrics",
+            ("metric", "value"),
+            [(k, f"{v:.6g}") for k, v in adapter.metrics.items()],
+        ),
+    ]
+
+
+def _method_table(adapter: AdapterValue, stage: str) -> str:
     lora = adapter.model
     settings: dict[str, Any] = {"method": "full fine-tuning", **lora.method_settings}
     if lora.method != FULL_FINE_TUNING:
@@ -269,22 +314,11 @@ def _training(adapter: AdapterValue) -> list[str]:
             "trained tokens": ", ".join(str(i) for i in lora.trained_tokens),
         }
         settings |= {name: value for name, value in more.items() if value}
-    return [
-        _data(adapter.dataset) if adapter.dataset else "",
-        _table(
-            "Method" if lora.method == FULL_FINE_TUNING else "Adapter",
-            ("setting", "value"),
-            settings.items(),
-        ),
-        _table("Training", ("setting", "value"), adapter.train.items()),
-        _table(
-            "Metrics", ("metric", "value"), [(k, f"{v:.6g}") for k, v in adapter.metrics.items()]
-        ),
-        _table("Versions", ("package", "version"), _versions().items()),
-    ]
+    title = "Method" if lora.method == FULL_FINE_TUNING else "Adapter"
+    return _table(f"{stage}{title}", ("setting", "value"), settings.items())
 
 
-def _data(dataset: DatasetValue) -> str:
+def _data(dataset: DatasetValue, stage: str = "") -> str:
     rows: list[tuple[str, Any]] = [
         ("files", ", ".join(Path(s).name for s in dataset.sources)),
         ("sha256", dataset.sha256),
@@ -292,7 +326,7 @@ def _data(dataset: DatasetValue) -> str:
         ("rows for training", dataset.train_rows),
         ("rows for validation", dataset.validation_rows),
     ]
-    return _table("Data", ("fact", "value"), rows)
+    return _table(f"{stage}Data", ("fact", "value"), rows)
 
 
 def _versions() -> dict[str, str]:

@@ -37,6 +37,7 @@ _VERIFIED = "results.md#verification"
 _RESIZE = "results.md#a-smaller-adapter"
 _ADAPTER_MIX = "results.md#several-adapters-in-one"
 _LOAD_ADAPTER = "results.md#an-adapter-from-elsewhere"
+_STAGES = "results.md#train-further"
 _NO_GPU = "troubleshooting.md#the-gpu-is-not-used"
 _DISK = "troubleshooting.md#disk-and-permissions"
 _NETWORK = "troubleshooting.md#no-network"
@@ -107,6 +108,7 @@ _PROBLEM_CODES = {
     _MERGE: "cannot_merge",
     _EXPORT: "file_in_the_way folder_not_empty invalid_name path_too_long wrong_export",
     _VERIFIED: "adapter_damaged export_mismatch merge_mismatch reload_mismatch",
+    _STAGES: "cannot_continue goes_on",
     _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
     "gguf.md#what-cannot-be-exported": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",

@@ -16,7 +16,7 @@ from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.graph.schema import fields_of
 
-PATH_WIDGETS = ("file", "folder", "model")
+PATH_WIDGETS = ("file", "folder", "adapter", "model")
 
 
 def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) -> Graph:

@@ -20,7 +20,16 @@ from studio.errors import Problem
 from studio.shown_text import line, short
 
 Widget = Literal[
-    "auto", "file", "folder", "model", "names", "target_modules", "multiline", "schedule", "slider"
+    "auto",
+    "file",
+    "folder",
+    "adapter",
+    "model",
+    "names",
+    "target_modules",
+    "multiline",
+    "schedule",
+    "slider",
 ]
 
 

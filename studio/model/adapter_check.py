@@ -20,7 +20,7 @@ from studio.model.adapter_files import (
     PREFIX,
     WEIGHTS,
 )
-from studio.model.folder_check import Fault
+from studio.model.folder_check import Fault, gguf_faults
 from studio.model.folder_files import json_or_empty, read_json, shown
 from studio.model.layers import LinearModule, read_linear_modules
 from studio.model.models import classify
@@ -34,7 +34,8 @@ Shape = tuple[int, ...]
 
 
 def adapter_folder(adapter: str, project_dir: Path) -> Path | None:
-    """The folder that a setting names; ``None`` for a Hub ID. An adapter beside the project takes precedence."""
+    """The folder or GGUF file that a setting names; ``None`` for a Hub ID. An adapter beside the project takes
+    precedence."""
     folder = project_dir / Path(adapter).expanduser()
     hub = classify(adapter) == "hub" and not (folder / CONFIG).is_file()
     return None if hub else folder
@@ -42,6 +43,9 @@ def adapter_folder(adapter: str, project_dir: Path) -> Path | None:
 
 def adapter_faults(folder: Path, base: Path | None) -> Iterator[Fault]:
     """The faults of an adapter folder; with ``base``, a model folder, also why it does not belong to it."""
+    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
+        yield from _gguf_faults(folder)
+        return
     if not folder.is_dir():
         yield Fault(
             f"the folder {folder} does not exist.",
@@ -78,12 +82,33 @@ def adapter_faults(folder: Path, base: Path | None) -> Iterator[Fault]:
         yield from _other_base(folder, config, shapes, base)
 
 
+def _gguf_faults(file: Path) -> Iterator[Fault]:
+    """The faults of a GGUF file, from its header. Its layers are compared when it is converted."""
+    found = gguf_faults(file)
+    if not found:
+        yield Fault(
+            f"{file.name} contains a model, not an adapter.",
+            "model_folder",
+            "Choose it in a Base model node.",
+            str(file),
+        )
+    yield from (f for f in found if f.code != "adapter_folder")
+
+
 def _not_an_adapter(folder: Path, names: set[str]) -> Fault:
     if "config.json" in names:
         return Fault(
             f"the folder {folder} contains a model, not an adapter.",
             "model_folder",
             "Choose it in a Base model node.",
+            str(folder),
+        )
+    files = sorted(n for n in names if n.lower().endswith(".gguf"))
+    if files:
+        return Fault(
+            f"the folder {folder} contains GGUF files and no {CONFIG}.",
+            "not_an_adapter",
+            f"Enter the file itself, such as {shown(files[0])}.",
             str(folder),
         )
     return Fault(

@@ -102,12 +102,25 @@ def gguf_faults(file: Path) -> tuple[Fault, ...]:
         if not file.is_file():
             what = "is not a regular file" if file.exists() else "does not exist"
             return (Fault(f"{file} {what}.", "missing_file", "Choose another file.", str(file)),)
-        read_gguf_header(file)
+        header = read_gguf_header(file)
     except BadGguf as error:
         return (Fault(f"{error}.", "bad_weights", "Download or copy the file again.", str(file)),)
     except OSError as error:
         sentence = f"{file.name} cannot be read: {error.strerror or error}."
         return (Fault(sentence, "unreadable_file", "Check its permissions.", str(file)),)
+    if header.kind != "model":
+        what = (
+            "an adapter" if header.kind == "adapter" else f"a file of the type {shown(header.kind)}"
+        )
+        hint = "Choose the base model of the adapter, and the adapter in a Load Adapter node."
+        return (
+            Fault(
+                f"{file.name} contains {what}, not a model.",
+                "adapter_folder" if header.kind == "adapter" else "not_a_model",
+                hint if header.kind == "adapter" else "Choose a GGUF file with a model.",
+                str(file),
+            ),
+        )
     return ()
 
 

@@ -29,7 +29,8 @@ class BadGguf(ValueError):
 @dataclass(frozen=True)
 class GgufHeader:
     """The architecture, the numbers of tensors and parameters, the context (tokens), the licence, whether there is a
-    chat template, and llama.cpp's name of the pre-tokenizer; ``None`` for what the file does not state."""
+    chat template, llama.cpp's name of the pre-tokenizer, and whether it is a model or an adapter. ``None`` for what
+    the file does not state."""
 
     architecture: str
     tensors: int
@@ -38,6 +39,7 @@ class GgufHeader:
     licence: str | None = None
     chat_template: bool = False
     pre_tokenizer: str | None = None
+    kind: str = "model"
 
 
 def read_gguf_header(file: Path) -> GgufHeader:
@@ -83,11 +85,13 @@ class _Reader:
         context: int | None = None
         licence: str | None = None
         pre: str | None = None
-        template = False
+        template, type_ = False, "model"
         for _ in range(values):
             key, kind = self._text(), self._numbers("I")[0]
             if key == "general.architecture" and kind == _STRING:
                 architecture = self._text()
+            elif key == "general.type" and kind == _STRING:
+                type_ = self._text()
             elif key == "general.alignment" and kind == _UINT32:
                 (alignment,) = self._numbers("I")
             elif key.endswith(".context_length") and kind == _UINT32:
@@ -104,7 +108,9 @@ class _Reader:
         places = [self._place() for _ in range(tensors)]
         self._verify(places, alignment)
         elements = sum(place[3] for place in places)
-        return GgufHeader(architecture, tensors, elements, context or None, licence, template, pre)
+        return GgufHeader(
+            architecture, tensors, elements, context or None, licence, template, pre, type_
+        )
 
     def _numbers(self, kinds: str) -> tuple[int, ...]:
         form = f"<{kinds}"

@@ -22,7 +22,9 @@ def files(settings: LoadAdapterSettings, project_dir: Path) -> Iterable[Path]:
     from studio.model.adapter_files import CONFIG, WEIGHTS
 
     folder = adapter_folder(settings.adapter.strip(), project_dir)
-    if folder is not None and settings.adapter.strip():
+    if folder is not None and folder.is_file():
+        yield folder
+    elif folder is not None and settings.adapter.strip():
         yield from (p for p in (folder / CONFIG, folder / WEIGHTS) if p.is_file())
 
 
@@ -69,8 +71,8 @@ NODE = NodeType(
     category="Model",
     purpose="prepare",
     icon="folder-open",
-    help="An adapter from a folder or the Hub, as PEFT, Unsloth, LLaMA-Factory and Axolotl write them. It is used like "
-    "one that was trained here.",
+    help="An adapter from a folder, a GGUF file or the Hub, as PEFT, Unsloth, LLaMA-Factory, Axolotl and llama.cpp "
+    "write them. It is used like one that was trained here: train it further, merge, resize, evaluate or export it.",
     stages=("prepare",),
     settings=LoadAdapterSettings,
     run=run,

@@ -1,4 +1,4 @@
-"""The Train node: supervised fine-tuning of an adapter."""
+"""The Train node: supervised fine-tuning of an adapter, a new one or one that is trained further."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from studio import chat_templates
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
+from studio.node_settings.lora import LoraSettings
 from studio.node_settings.train import TrainSettings
 from studio.system import torch_report
 from studio.system.device import AUTO, CPU, choose, names, wanted_device, why_unused
-from studio.variants.lora_method import rate_text
+from studio.variants.lora_method import rate_text, settings_after
 
 if TYPE_CHECKING:
     from studio.graph.context import StepContext
@@ -25,6 +26,7 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
 
     yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
+    yield from check_continued(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
     yield from check_device(settings, context)
@@ -147,14 +149,96 @@ def check_full_fine_tuning(settings: TrainSettings, context: CheckContext) -> It
         )
 
 
+def goes_on(context: CheckContext) -> bool:
+    """Whether an adapter is connected, which is trained further."""
+    return context.input_types.get("model") == ADAPTER.id
+
+
+def lora_before(context: CheckContext) -> LoraSettings | None:
+    """The LoRA node of this training, or the one whose adapter it goes on with; ``None`` if there are several or none,
+    or if an adapter is loaded."""
+    kind, wired = context.inputs.get("model", ("", None))
+    if isinstance(wired, LoraSettings):
+        return wired
+    kinds = [t for t, _ in context.upstream.values()]
+    if kind not in ("train", "resize") or not goes_on(context) or "load_adapter" in kinds:
+        return None
+    found = [s for t, s in context.upstream.values() if isinstance(s, LoraSettings)]
+    variants = context.variants.get("adapter", {})
+    if len(found) != 1 or found[0].method not in variants:
+        return None
+    return settings_after(found[0], variants[found[0].method].payload)
+
+
+def check_continued(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """What the adapter that is trained further determines, and adapters that cannot be."""
+    if not goes_on(context):
+        return
+    for kind, earlier in context.upstream.values():
+        variant = context.variants.get("adapter", {}).get(getattr(earlier, "method", ""))
+        if kind == "lora" and variant is not None and variant.payload.cannot_continue:
+            yield context.problem(
+                f"adapters of the method {variant.title} cannot be trained further: "
+                f"{variant.payload.cannot_continue}.",
+                "model",
+                hint="Insert a Merge and a LoRA node before this training, or choose another method.",
+                code="cannot_continue",
+            )
+            return
+    lora = lora_before(context)
+    ranked = "r" in getattr(_payload(context, lora), "uses", ()) if lora is not None else False
+    facts = f" (rank {lora.r}, alpha {lora.alpha})" if lora is not None and ranked else ""
+    yield context.problem(
+        f"the training goes on from the connected adapter. Its method, rank, alpha and layers{facts} stay as they are.",
+        "model",
+        hint="To choose others, insert a Merge and a LoRA node before this training.",
+        code="goes_on",
+        severity="info",
+    )
+    yield from _other_template_before(settings, context)
+
+
+def _payload(context: CheckContext, lora: LoraSettings) -> Any:
+    variant = context.variants.get("adapter", {}).get(lora.method)
+    return variant.payload if variant is not None else None
+
+
+def _other_template_before(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """The chat template of the earlier training, if both train on chats."""
+    _, earlier = context.inputs.get("model", ("", None))
+    if not isinstance(earlier, TrainSettings):
+        return
+    data = [s for t, s in context.upstream.values() if t == "dataset" and s is not None]
+    if any(_format_of(s, context) == "text" for s in data):
+        return
+    same = ("chat_template", "custom_template")
+    if any(getattr(earlier, n) != getattr(settings, n) for n in same):
+        first, second = (_template_title(s) for s in (earlier, settings))
+        yield context.problem(
+            f"the earlier training formats its rows with {first}, and this one with {second}.",
+            "chat_template",
+            hint="Choose the same one in both, unless the model should learn another template.",
+            code="other_template",
+            severity="warning",
+        )
+
+
+def _template_title(settings: TrainSettings) -> str:
+    if settings.chat_template == "model":
+        return "the model's own chat template"
+    if settings.chat_template == "custom":
+        return "a custom chat template"
+    return f"the chat template {chat_templates.template(settings.chat_template).title}"
+
+
 _FAR = 2.0
 """A learning rate is far outside a range if it is lower or higher by more than this factor."""
 
 
 def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """A learning rate far outside the range that the wired LoRA method declares."""
-    kind, lora = context.inputs.get("model", ("", None))
-    if kind != "lora" or lora is None:
+    lora = lora_before(context)
+    if lora is None:
         return
     variant = context.variants.get("adapter", {}).get(getattr(lora, "method", ""))
     rates = getattr(variant.payload, "learning_rates", None) if variant else None
@@ -309,9 +393,10 @@ NODE = NodeType(
         input_("dataset", DATASET, "Dataset"),
         input_(
             "model",
-            (ADAPTED_MODEL, MODEL),
+            (ADAPTED_MODEL, MODEL, ADAPTER),
             "Model",
-            "A model with LoRA trains an adapter. A model without LoRA is fully fine-tuned.",
+            "A model with LoRA trains a new adapter. An adapter is trained further. A model without LoRA is fully "
+            "fine-tuned.",
         ),
     ),
     outputs=(

@@ -13,7 +13,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.estimate.graph import estimate_job
-from studio.estimate.job import Facts, Job, job_of
+from studio.estimate.job import Facts, Job, job_of, model_nodes
 from studio.estimate.machine import Machine, this_machine
 from studio.estimate.rows import rows_of
 from studio.graph.edits import set_setting
@@ -54,19 +54,21 @@ def recipe_facts(
     node = _train_node(graph, train)
     settings = _settings(node, registry)
     before = [graph.node(n) for n in graph.upstream(node.id) if n != node.id]
-    lora, base = _first(before, "lora"), _first(before, "base_model")
-    chosen = _settings(lora, registry)
+    base = _first(before, "base_model")
+    lora = _begun_here(graph, node)
+    job = job_of(graph, registry, project_dir, node)
+    chosen = job.lora
     facts = facts or Facts(this_machine(graph))
     found = RecipeFacts(
         train=node.id,
         lora=lora.id if lora else None,
         base=base.id if base else None,
         dataset=_splitting(before, registry),
-        method=getattr(chosen, "method", "lora") if lora else FULL_FINE_TUNING,
+        method=getattr(chosen, "method", "lora") if chosen or lora else FULL_FINE_TUNING,
         max_length=getattr(settings, "max_length", 512),
         batching=getattr(settings, "batching", "padded"),
         **_of_model(_settings(base, registry), project_dir, known),
-        **(_of_report(report) or _of_files(job_of(graph, registry, project_dir, node), facts)),
+        **(_of_report(report) or _of_files(job, facts)),
         **_of_machine(facts.machine),
         quantizes=_quantizes(registry, chosen),
     )
@@ -103,6 +105,16 @@ def _train_node(graph: Graph, wanted: str | None) -> Node:
 
 def _first(nodes: Iterable[Node], kind: str) -> Node | None:
     return next((n for n in nodes if n.type == kind), None)
+
+
+def _begun_here(graph: Graph, train: Node) -> Node | None:
+    """The LoRA node of a training that begins with a new adapter; one that goes on has its rank already."""
+    for node in model_nodes(graph, train.id):
+        if node.type == "lora":
+            return node
+        if node.type in ("train", "load_adapter", "resize", "adapter_mix"):
+            return None
+    return None
 
 
 def _settings(node: Node | None, registry: Registry) -> Any:

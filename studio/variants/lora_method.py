@@ -7,12 +7,14 @@ torch and peft are imported only when one is called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studio.model.layers import LinearModule
+from studio.node_settings.lora import LoraSettings
 from studio.values import AdaptedModelValue
 
 QUANTIZED = ("nf4", "int8")
@@ -105,7 +107,8 @@ class LoraMethod:
     the adapter; ``reorders_sums``: this form adds in another order, which half precision rounds
     differently. ``research``: it is listed under “Research methods”, because there is little
     evidence beyond its own paper. ``learning_rates``: lowest, usual and highest; ``None`` if
-    unknown. ``fits(node, own, layers)`` gets the LoRA node's settings, the method's settings and
+    unknown. ``cannot_continue`` is the reason why another training cannot start from its adapters.
+    ``fits(node, own, layers)`` gets the LoRA node's settings, the method's settings and
     the chosen layers, and yields pairs of field and sentence for conflicts.
     """
 
@@ -113,6 +116,7 @@ class LoraMethod:
     quantized: tuple[str, ...] = QUANTIZED
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     cannot_merge: str = ""
+    cannot_continue: str = ""
     paper: str = ""
     uses: frozenset[str] = SHARED
     starts_from_base: bool = False
@@ -143,9 +147,26 @@ class LoraMethod:
         return tuple(unused)
 
     @property
+    def only_begins(self) -> bool:
+        """Whether the method is a start or a schedule of its training, so that what it leaves is a LoRA, which
+        another training goes on with as with any LoRA."""
+        hooks = self.hooks
+        return bool(self.starts_from_base or hooks.prepare or hooks.initialise or hooks.save)
+
+    @property
     def mergeable(self) -> bool:
         """Whether the method's adapters can be merged into the base's weights."""
         return not self.cannot_merge
+
+
+def settings_after(lora: LoraSettings, method: LoraMethod) -> LoraSettings:
+    """The LoRA node's settings for what a training with ``method`` leaves, which another one goes on with."""
+    if not method.only_begins:
+        return lora
+    twice = 2 if method.starts_from_base else 1
+    ranks = re.sub(r"=\s*(\d+)", lambda found: f"={twice * int(found[1])}", lora.rank_pattern)
+    changes = {"r": twice * lora.r, "alpha": twice * lora.alpha, "rank_pattern": ranks}
+    return lora.model_copy(update={"method": "lora", "method_settings": {}, **changes})
 
 
 def rate_text(rate: float) -> str:

@@ -162,7 +162,7 @@ def check_field(name: str, spec: FieldSpec, model: type[Settings]) -> None:
         or spec.minimum is not None
         or spec.maximum is not None
         or spec.kind == "bool"
-        or spec.meta.widget in ("file", "folder")
+        or spec.meta.widget in ("file", "folder", "adapter")
         or spec.max_length is not None
     )
     assert described or (name, spec.name) in FREE, place
@@ -221,7 +221,7 @@ def test_a_default_graph_compiles(node: NodeType, rows: Path) -> None:
         for spec in fields_of(known.settings):
             if spec.meta.widget == "file" and spec.default == "":
                 graph = set_setting(graph, item.id, spec.name, str(rows))
-            if item.type in NEEDS_FOLDER and spec.meta.widget == "folder":
+            if item.type in NEEDS_FOLDER and spec.meta.widget == "adapter":
                 graph = set_setting(graph, item.id, spec.name, str(ADAPTER))
     compiled = compile_plan(graph, REGISTRY, rows.parent)
     assert compiled.plan is not None, compiled.problems

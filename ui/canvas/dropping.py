@@ -1,6 +1,6 @@
 """Drag and drop onto the canvas: node types from the palette, files and folders from outside.
 
-A dropped path becomes a Dataset node, a Base model node, or none.
+A dropped path becomes a Dataset node, a Base model node, a Load Adapter node, or none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import holds_data, parts_of
 from studio.graph.document import Document
 from studio.graph.edits import set_setting
+from studio.model.adapter_files import CONFIG, WEIGHTS
+from studio.recipe.train_on import is_adapter
 from ui.canvas import layout, palette
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class DroppedNode:
 
 def node_for(path: Path, document: Document) -> DroppedNode | None:
     """The node that suits a path, or ``None``."""
+    if path.name in (CONFIG, WEIGHTS) and is_adapter(path.parent):
+        path = path.parent
+    if is_adapter(path):
+        return DroppedNode("load_adapter", {"adapter": model_written(path, document)})
     if path.is_dir():
         model = _model_in(path)
         if model is not None:
@@ -52,6 +58,8 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
 
 def is_data(path: Path) -> bool:
     """Whether a path is a file or folder of examples."""
+    if path.name == CONFIG or is_adapter(path):
+        return False
     if path.is_dir():
         return _model_in(path) is None and holds_data(path)
     return kind_of_name(path) is not None or is_archive(path)
@@ -146,6 +154,8 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
         view.select(tuple(ids))
     if len(ids) == 1 and nodes[0].type_id == "dataset":
         view.data_dropped.emit(ids[0])
+    if len(ids) == 1 and nodes[0].type_id == "load_adapter":
+        view.adapter_dropped.emit(ids[0])
     if others:
         view.files_dropped.emit([str(path) for path in others])
     return bool(paths)

@@ -63,6 +63,7 @@ class CanvasView(PointerView):
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
+    adapter_dropped = Signal(object)
     key_wires: KeyWires | None = None  # of the class: Qt sends events before the constructor ends
     room_changed = Signal()
     down_pressed = Signal()

@@ -34,6 +34,7 @@ from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.style.guide_link import SCHEME, explained_at
+from ui.training.adapter_offers import AdapterOffers
 from ui.training.controller import TrainingController
 from ui.training.new_training import NewTraining
 from ui.window import actions, help_windows, resuming, run_banners
@@ -80,6 +81,7 @@ class Session(QObject):
             document, registry, self.runs, window.canvas, window.inspector, self
         )
         self.new_training = NewTraining(document, registry, self.runs, window.canvas, self)
+        self.adapters = AdapterOffers(document, registry, window.canvas, self)
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self._asking: Task | None = None
@@ -144,6 +146,7 @@ class Session(QObject):
         window.inspector.model_wanted.connect(self.new_training.choose_base)
         self.new_training.chosen.connect(self._base_chosen)
         self.new_training.message.connect(window.status.tell)
+        self.adapters.message.connect(window.status.tell)
         self.new_training.set_up.connect(self._training_set_up)
         window.inspector.show_all(self.store.all_settings())
         window.inspector.extent_chosen.connect(self.store.set_all_settings)
@@ -272,7 +275,11 @@ class Session(QObject):
 
     def _under_header(self, node: str, kind: str, parent: QWidget) -> QWidget | None:
         """What is added to the form of a node: estimates, or the offer to train."""
-        for part in (self.training.strip_for, self.new_training.strip_for):
+        for part in (
+            self.training.strip_for,
+            self.new_training.strip_for,
+            self.adapters.strip_for,
+        ):
             if (made := part(node, kind, parent)) is not None:
                 return made
         return None
@@ -464,6 +471,7 @@ class Session(QObject):
         self.data.close()
         self.training.close()
         self.new_training.close()
+        self.adapters.close()
         self.project.close()
         self.runs.close()
         self.notifier.close()

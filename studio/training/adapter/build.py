@@ -21,6 +21,7 @@ from studio.graph.context import StepContext
 from studio.model.layer_names import is_joined, joined_name, matches
 from studio.model.layers import TOWERS
 from studio.model.models import classify
+from studio.training.adapter.continued import load_trainable
 from studio.training.adapter.convert import make_plain
 from studio.training.adapter.experts import name_experts
 from studio.training.adapter.start import begin_from_base
@@ -38,7 +39,8 @@ def build_adapter(
     facts: TrainingFacts | None = None,
     resumed: Path | None = None,
 ) -> Tuning:
-    """The base model with a new adapter: adapter weights in float32, all other weights frozen.
+    """The base model with a new adapter, or the one that is trained further: adapter weights in float32, all
+    other weights frozen.
 
     ``facts`` describe the training; ``resumed`` is the checkpoint that it continues. Raises
     ``StudioError`` when the method, the precision or a target module does not fit the model.
@@ -55,10 +57,12 @@ def build_adapter(
         raise StudioError(
             f"the adapter cannot be added to this model: {reason}",
             title="The adapter does not fit",
-            hint="Check the settings of the LoRA node.",
+            hint="Check the settings of the LoRA node."
+            if adapted.continues is None
+            else "Connect the base model that the adapter was trained on.",
             code="adapter_build",
         ) from error
-    if not method.own_layers:
+    if not method.own_layers and adapted.continues is None:
         _refuse_missing(context, tuning.model, adapted)
     return tuning
 
@@ -98,9 +102,16 @@ def _built(
     resumed: Path | None,
 ) -> Tuning:
     """Config, adapter, and the method's initialization; a resumed run takes the initialization from
-    the checkpoint.
+    the checkpoint. An adapter that is trained further has both.
     """
     hooks = method.hooks
+    if adapted.continues is not None:
+        context.phase("prepare", "Loading the adapter to train further")
+        with _quiet_building():
+            tuning = Tuning(method, adapted, load_trainable(base, adapted.continues))
+        _in_float32(tuning.model)
+        _freeze(tuning)
+        return tuning
     config = name_experts(base, _text_only(base, method.build(adapted)))
     if facts is not None and hooks.fit:
         hooks.fit(config, facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -20,36 +21,32 @@ from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.export_folder.copy_files import copy_files
+from studio.export_folder.trained_on import read_trained_on, trained_on
 from studio.graph.context import StepContext
 from studio.model.adapter_check import adapter_faults, adapter_folder
+from studio.model.adapter_config import (
+    CHANGES_BASE,
+    METHODS,
+    described,
+    method_of_config,
+)
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, scale_of
 from studio.model.folder_files import shown
 from studio.node_settings.received_adapter import LoadAdapterSettings
-from studio.system import disk
+from studio.system import busy_files, disk
 from studio.system.atomic import write_atomic
+from studio.training.adapter.convert import make_plain_ranks
+from studio.training.adapter.received_gguf import convert_gguf
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.skeleton import skeleton
 from studio.training.model.weights_file import StoredWeights
 from studio.training.saved.tensor_files import read_tensors
 from studio.training.tokens.chat import load_tokenizer
-from studio.values import AdaptedModelValue, AdapterValue, ModelValue
+from studio.values import AdapterValue, ModelValue
 
 LARGEST_SHARE = 1.0
 """Of the norm of a layer's weight. Trained adapters stay far below; a scale that was applied twice does not."""
-
-_METHODS = {
-    "ADALORA": "adalora",
-    "BOFT": "boft",
-    "IA3": "ia3",
-    "LN_TUNING": "ln_tuning",
-    "LOHA": "loha",
-    "LOKR": "lokr",
-    "MISS": "miss",
-    "OFT": "oft",
-    "VERA": "vera",
-}
-"""PEFT's name of the type -> the method of the LoRA node."""
 
 
 def load_received(
@@ -59,29 +56,28 @@ def load_received(
     base = ModelValue.model_validate(model_json)
     name = settings.adapter.strip()
     source, revision = _found(context, name, settings.revision.strip())
-    for fault in adapter_faults(source, Path(base.path)):
-        raise StudioError(
-            fault.sentence,
-            title="The adapter cannot be used",
-            hint=fault.hint,
-            field="adapter",
-            code=fault.code,
-            file=fault.file,
-        )
+    _refuse_faults(source, base)
     folder = context.folder / "adapter"
+    if source.suffix.lower() == ".gguf":
+        context.phase("load", "Converting the adapter from GGUF")
+        source = _converted(source, base, context.folder / "converted")
     with disk.explain_errors("the adapter", folder, needed=None):
         folder.mkdir(parents=True, exist_ok=True)
         copy_files(context, source, folder, link_weights=False)
     config = _known_config(context, folder, base)
+    if config["peft_type"] == "ADALORA":
+        config = _with_ranks(context, folder)
     method = _method(config)
+    _refuse_changed_base(config)
     _refuse_unplaced(context, base, folder)
     if config["peft_type"] == "LORA":
         _check_effect(context, base, folder, config)
     _tell_base(context, base, source)
     _complete_tokenizer(context, base, folder)
+    busy_files.tidy(context.folder / "converted")
     value = AdapterValue(
         path=str(folder),
-        model=_described(base, config, method, folder),
+        model=described(base, config, method, folder),
         dataset=None,
         train={},
         metrics={},
@@ -91,6 +87,27 @@ def load_received(
     )
     context.artifact("adapter", folder, source=name, revision=revision)
     return value
+
+
+def _converted(file: Path, base: ModelValue, folder: Path) -> Path:
+    """The adapter of a GGUF file in the format of PEFT, compared with the base like any other."""
+    with disk.explain_errors("the adapter", folder, needed=None):
+        convert_gguf(file, Path(base.path), folder)
+    _refuse_faults(folder, base)
+    return folder
+
+
+def _refuse_faults(source: Path, base: ModelValue) -> None:
+    """Raise ``StudioError`` for the first fault of the files."""
+    for fault in adapter_faults(source, Path(base.path)):
+        raise StudioError(
+            fault.sentence,
+            title="The adapter cannot be used",
+            hint=fault.hint,
+            field="adapter",
+            code=fault.code,
+            file=fault.file,
+        )
 
 
 def _found(context: StepContext, name: str, revision: str) -> tuple[Path, str | None]:
@@ -129,19 +146,39 @@ def _known_config(context: StepContext, folder: Path, base: ModelValue) -> dict[
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    kind = config["peft_type"]
-    if kind != "LORA":
-        if kind not in _METHODS:
-            raise _refused(
-                f"adapters of the type {shown(kind)} cannot be loaded",
-                f"Types that can: LORA, {', '.join(_METHODS)}.",
-            )
-        return _METHODS[kind]
-    if config.get("alora_invocation_tokens"):
-        return "alora"
-    if config.get("use_dora"):
-        return "dora"
-    return "rslora" if config.get("use_rslora") else "lora"
+    method = method_of_config(config)
+    if not method:
+        raise _refused(
+            f"adapters of the type {shown(config['peft_type'])} cannot be loaded",
+            f"Types that can: LORA, {', '.join(METHODS)}.",
+        )
+    return method
+
+
+def _with_ranks(context: StepContext, folder: Path) -> dict[str, Any]:
+    """Convert an AdaLoRA adapter to the LoRA that it is once its ranks are allocated, and return its config."""
+    make_plain_ranks(folder)
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    context.notice(
+        f"The AdaLoRA adapter was converted to a LoRA with a rank for each of its {len(config['target_modules'])} "
+        "layers, which has the same effect.",
+        level="info",
+    )
+    return config
+
+
+def _refuse_changed_base(config: Mapping[str, Any]) -> None:
+    """Raise ``StudioError`` for an adapter that belongs to changed weights: PEFT computes them again from its
+    config, other readers and a merge do not."""
+    start = str(config.get("init_lora_weights")).lower()
+    name = next((n for n in CHANGES_BASE if start.startswith(n)), "")
+    if name:
+        raise _refused(
+            f"its config has init_lora_weights {shown(start)}, so it belongs to the weights of a base that {name} has "
+            "changed",
+            "Save it with path_initial_model_for_weight_conversion of PEFT, which makes it a LoRA on the unchanged "
+            "base.",
+        )
 
 
 def _refuse_unplaced(context: StepContext, base: ModelValue, folder: Path) -> None:
@@ -234,9 +271,24 @@ def _largest_share(
 
 
 def _tell_base(context: StepContext, base: ModelValue, source: Path) -> None:
-    """Say so if the adapter names another base than the connected one. A path says nothing about a Hub ID."""
-    named = json.loads((source / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    """Say so if the adapter names another base, another revision or other weights than the connected ones, or none.
+    A path says nothing about a Hub ID."""
+    known, own = read_trained_on(source), trained_on(base)
+    if known is not None:
+        if known.weights != own.weights:
+            context.notice(
+                f"The adapter was trained on {shown(known.shown())}, and {shown(own.shown())} is connected. The layers "
+                "fit, but with other weights its effect may be another one.",
+                "Choose that model and revision. A copy in another precision has other weights, too.",
+            )
+        return
+    config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
+    named, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(named, str) or not named:
+        context.notice(
+            f"The adapter does not name the model that it was trained on. Its layers fit {shown(base.source)}.",
+            "With other weights than those of its training, its effect may be another one.",
+        )
         return
     ours = {base.source, base.path, *([base.base.source] if base.base else [])}
     ends = {Path(n).name.lower() for n in ours}
@@ -246,6 +298,18 @@ def _tell_base(context: StepContext, base: ModelValue, source: Path) -> None:
             "but with other weights its effect may be another one.",
             "Choose that model, unless the connected one is a copy of it.",
         )
+    elif isinstance(revision, str) and base.revision and not _same_revision(revision, base):
+        context.notice(
+            f"The adapter was trained on revision {shown(revision)} of {shown(named)}, and {shown(base.revision)} is "
+            "connected.",
+            "Enter that revision in the Base model node.",
+        )
+
+
+def _same_revision(revision: str, base: ModelValue) -> bool:
+    """Whether a commit is that of the base; the names of branches say nothing about it."""
+    is_commit = re.fullmatch(r"[0-9a-f]{7,40}", revision) is not None
+    return not is_commit or str(base.revision).startswith(revision)
 
 
 def _complete_tokenizer(context: StepContext, base: ModelValue, folder: Path) -> None:
@@ -258,33 +322,6 @@ def _complete_tokenizer(context: StepContext, base: ModelValue, folder: Path) ->
             if not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
     context.notice("The adapter has no tokenizer; that of the base model is used.", level="info")
-
-
-def _described(
-    base: ModelValue, config: Mapping[str, Any], method: str, folder: Path
-) -> AdaptedModelValue:
-    targets = config.get("target_modules") or []
-    if isinstance(targets, str):
-        shapes = read_tensors(folder / WEIGHTS)
-        targets = sorted(
-            {n.partition(".lora_")[0].removeprefix(PREFIX) for n in shapes if ".lora_" in n}
-        )
-    return AdaptedModelValue(
-        model=base,
-        method=method,
-        r=int(config.get("r") or config.get("rank") or 0),
-        alpha=round(float(config.get("lora_alpha") or config.get("alpha") or 0)),
-        dropout=float(config.get("lora_dropout") or 0.0),
-        bias=str(config.get("bias") or "none"),
-        target_modules=list(targets),
-        rank_pattern=_integers(config.get("rank_pattern")),
-        alpha_pattern=_integers(config.get("alpha_pattern")),
-        modules_to_save=list(config.get("modules_to_save") or []),
-    )
-
-
-def _integers(pattern: Mapping[str, Any] | None) -> dict[str, int]:
-    return {name: round(float(value)) for name, value in (pattern or {}).items()}
 
 
 def _refused(reason: str, hint: str) -> StudioError:

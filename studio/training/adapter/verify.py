@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.training.adapter.continued import is_unchanged
 from studio.training.model.load import load_base
 from studio.training.saved.snapshot import ADAPTER
 from studio.values import AdaptedModelValue
@@ -55,7 +56,7 @@ def verify_adapter(
     """
     context.phase("verify", "Loading the saved adapter on a fresh model")
     with _explain_damage(folder):
-        _refuse_unmoved(context, folder)
+        _refuse_unmoved(adapted, folder)
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
     with _explain_damage(folder):
@@ -122,14 +123,19 @@ def _logits(model: Any, ids: list[int]) -> torch.Tensor:
     return logits[0, -_COMPARED:].float().cpu()
 
 
-def _refuse_unmoved(context: StepContext, folder: Path) -> None:
-    """Raise ``StudioError`` if all B matrices are zero: the training had no effect."""
-    with safe_open(folder / ADAPTER, framework="pt", backend="pread") as file:
-        names = [n for n in file.keys() if ".lora_B." in n]  # noqa: SIM118 (not a dict)
-        moved = not names or any(bool(file.get_tensor(n).any()) for n in names)
+def _refuse_unmoved(adapted: AdaptedModelValue, folder: Path) -> None:
+    """Raise ``StudioError`` if the training had no effect: all B matrices are zero, or all weights are those of the
+    adapter that it started from."""
+    if adapted.continues is not None:
+        moved, state = not is_unchanged(adapted.continues, folder), "as before"
+    else:
+        with safe_open(folder / ADAPTER, framework="pt", backend="pread") as file:
+            names = [n for n in file.keys() if ".lora_B." in n]  # noqa: SIM118 (not a dict)
+            moved = not names or any(bool(file.get_tensor(n).any()) for n in names)
+        state = "still zero"
     if not moved:
         raise StudioError(
-            "the training did not change the adapter: all trained matrices are still zero.",
+            f"the training did not change the adapter: all trained matrices are {state}.",
             title="Nothing was learned",
             hint="Raise the learning rate or the number of steps, and check that the adapted layers "
             "are used by the model.",

@@ -15,6 +15,7 @@ from studio.errors import StudioError
 from studio.export_folder.folder import replaced, write_manifest
 from studio.export_folder.model_card import model_card
 from studio.export_folder.parity import FILE, Check, needs_hint, sentence_of, worst
+from studio.export_folder.trained_on import base_facts
 from studio.graph.context import StepContext
 from studio.graph.project import json_text
 from studio.system import disk
@@ -113,6 +114,8 @@ def _describe(
     card = model_card(value, context.project_name, written.card, written.command, checks)
     (folder / "README.md").write_text(card, encoding="utf-8")
     facts = {"project": context.project_name, **written.manifest}
+    if isinstance(value, AdapterValue):
+        facts["base"] = base_facts(value.model.model)
     if checks:
         report = {
             "verdict": worst([c.verdict for c in checks]),

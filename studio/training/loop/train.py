@@ -24,6 +24,7 @@ from studio.graph.project import with_earlier_defaults
 from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
 from studio.system import busy_files
+from studio.training.adapter.continued import continuing, identity_of_start
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.trainable import trainable_of
@@ -88,9 +89,13 @@ _CADENCE = {
 def train_adapter(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> AdapterValue:
-    """Train the adapter described by ``inputs``, verify the saved files, and return its description."""
+    """Train the adapter described by ``inputs``, a new one or one that is trained further, verify the saved files,
+    and return its description."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
-    adapted = AdaptedModelValue.model_validate(inputs["model"])
+    if inputs["model"]["kind"] == "adapter":
+        adapted = continuing(context, AdapterValue.model_validate(inputs["model"]))
+    else:
+        adapted = AdaptedModelValue.model_validate(inputs["model"])
     return _trained_from(context, dataset, adapted, settings)
 
 
@@ -114,6 +119,7 @@ def _trained_from(
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
+    _tell_other_template(context, adapted, tokenizer)
     tokens = tokenize_dataset(
         context,
         dataset,
@@ -148,6 +154,21 @@ def _trained_from(
         metrics=shown,
         reload_difference=difference,
     )
+
+
+def _tell_other_template(context: StepContext, adapted: AdaptedModelValue, tokenizer: Any) -> None:
+    """Say so if the adapter that is trained further was saved with another chat template."""
+    before = adapted.continues
+    if before is None or (before.dataset is not None and before.dataset.shape == "text"):
+        return
+    if not any((Path(before.path) / n).is_file() for n in ("tokenizer.json", "tokenizer.model")):
+        return
+    earlier = load_tokenizer(before.path).chat_template
+    if earlier and earlier != tokenizer.chat_template:
+        context.notice(
+            "The adapter was saved with another chat template than that of this training.",
+            "Choose the same chat template in Train, unless the model should learn another one.",
+        )
 
 
 def _train(
@@ -249,8 +270,11 @@ def _trained(
 def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: TrainSettings) -> str:
     """The identity of a training for its checkpoints: everything that affects the numbers, and nothing else."""
     model = adapted.model_dump(
-        mode="json", exclude={"model": {"path", "base", "merged_from", "stored_dtype"}}
+        mode="json",
+        exclude={"model": {"path", "base", "merged_from", "stored_dtype"}, "continues": True},
     )
+    if adapted.continues is not None:
+        model["continues"] = identity_of_start(adapted.continues)
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
     full = settings.model_dump(mode="json")
     # A default that has changed since must not separate earlier checkpoints from their training.

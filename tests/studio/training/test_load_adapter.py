@@ -278,3 +278,88 @@ def test_an_adapter_of_the_hub_is_pinned_to_its_commit(
     assert f"someone/adapter at {COMMIT[:12]}" in model_card(value, "")
     local = loaded(tmp_path / "again", base, FIXTURES / "peft-0.15")
     assert torch.equal(logits(plain_adapted(value)), logits(plain_adapted(local)))
+
+
+def test_the_weights_of_the_base_are_compared_by_hash(tmp_path: Path) -> None:
+    """Another revision of the same model has the same layers: both are named. The same weights elsewhere are not."""
+    base = tiny_base(tmp_path)
+    first = base.model_copy(update={"weights_sha256": "a" * 64})
+    value = random_adapter(tmp_path, first)
+    folder = exported(tmp_path, value)
+    facts = json.loads((folder / "lora-studio.json").read_text(encoding="utf-8"))
+    assert facts["base"] == {"name": "tiny-talk", "revision": None, "weights_sha256": "a" * 64}
+    same, other = Recorder(), Recorder()
+    loaded(tmp_path / "same", first.model_copy(update={"source": "copies/renamed"}), folder, same)
+    assert "was trained on" not in sentences(same)
+    loaded(tmp_path / "other", base.model_copy(update={"weights_sha256": "b" * 64}), folder, other)
+    said = sentences(other)
+    assert (
+        "trained on tiny-talk (weights aaaaaaaaaaaa), and tiny-talk (weights bbbbbbbbbbbb)" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("revision", "said"), [("c0ffee" * 6, True), (COMMIT, False), ("main", False), (None, False)]
+)
+def test_another_revision_is_said(tmp_path: Path, revision: str | None, said: bool) -> None:
+    base = tiny_base(tmp_path).model_copy(update={"revision": COMMIT})
+    value = random_adapter(tmp_path, base)
+    folder = configure(
+        Path(value.path), base_model_name_or_path="models/tiny-talk", revision=revision
+    )
+    recorder = Recorder()
+    loaded(tmp_path, base, folder, recorder)
+    assert ("trained on revision" in sentences(recorder)) is said
+
+
+def test_an_adapter_without_a_named_base_is_said(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path)
+    value = random_adapter(tmp_path, base)
+    recorder = Recorder()
+    loaded(tmp_path, base, configure(Path(value.path), base_model_name_or_path=None), recorder)
+    assert "does not name the model that it was trained on" in sentences(recorder)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "loftq"])
+def test_an_adapter_of_a_changed_base_is_refused(tmp_path: Path, start: str) -> None:
+    """PEFT would compute the change of the base again when it loads it, and a merge would lack it."""
+    base = tiny_base(tmp_path)
+    value = random_adapter(tmp_path, base)
+    error = refused(tmp_path, base, configure(Path(value.path), init_lora_weights=start))
+    assert f"init_lora_weights {start}" in error.sentence
+    assert "path_initial_model_for_weight_conversion" in error.hint
+
+
+def test_adalora_of_plain_peft_becomes_a_lora(tmp_path: Path) -> None:
+    """With the ranks that its training has allocated, and the same effect."""
+    from peft import AdaLoraConfig, get_peft_model
+
+    base = tiny_base(tmp_path)
+    torch.manual_seed(1)
+    config = AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        init_r=6,
+        target_r=2,
+        total_step=8,
+        tinit=1,
+        tfinal=2,
+        lora_alpha=12,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+    )
+    model = get_peft_model(plain_model(base.path), config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=3e-2)
+    ids = torch.arange(3, 43)[None]
+    for step in range(1, 8):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "adalora")
+    wanted = logits(model.eval())
+    recorder = Recorder()
+    value = loaded(tmp_path, base, tmp_path / "adalora", recorder)
+    assert value.model.method == "lora"
+    assert "converted to a LoRA with a rank for each of its" in sentences(recorder)
+    assert len(set(value.model.rank_pattern.values())) > 1
+    assert float((logits(plain_adapted(value)) - wanted).abs().max()) < 1e-4

@@ -32,10 +32,12 @@ def plain_losses(
     accumulation: int,
     learning_rate: float,
     scratch: Path,
+    adapter: Path | None = None,
 ) -> list[float]:
-    """Losses of a plain Trainer with a plain PEFT LoRA: pad, full logits, built-in loss."""
+    """Losses of a plain Trainer with a plain PEFT LoRA: pad, full logits, built-in loss. With ``adapter``, it is
+    trained further instead."""
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, set_seed
 
     set_seed(0)
@@ -45,7 +47,10 @@ def plain_losses(
     config = LoraConfig(
         r=4, lora_alpha=8, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM"
     )
-    model = get_peft_model(model, config)
+    if adapter is None:
+        model = get_peft_model(model, config)
+    else:
+        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
 
     def collate(picked: list[dict[str, list[int]]]) -> dict[str, Any]:
         width = max(len(r["input_ids"]) for r in picked)

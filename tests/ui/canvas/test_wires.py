@@ -75,7 +75,7 @@ def test_compatible_ports_light_up_and_others_dim(make_canvas):
 def test_wrong_type_is_refused_with_its_reason(make_canvas):
     view = make_canvas(without("train.model"))
     drag_to(view, port(view, "data.dataset", "output"), port(view, "train.model", "input"))
-    assert "accepts Model with LoRA or Model here" in view.said[-1]
+    assert "accepts Model with LoRA or Model or Adapter here" in view.said[-1]
     note = next(i for i in view.graph_scene.items() if type(i).__name__ == "Note")
     assert note.isVisible()
     release(view, port(view, "train.model", "input"))
@@ -200,11 +200,15 @@ def test_loose_wire_from_an_input_offers_sources(make_canvas):
 @pytest.mark.parametrize(
     ("end", "side", "offered"),
     [
-        ("train.model", "input", ["lora", "base_model", "merge", "train"]),
+        (
+            "train.model",
+            "input",
+            ["lora", "base_model", "merge", "load_adapter", "resize", "train"],
+        ),
         ("lora.model", "input", ["base_model", "train", "merge"]),
         ("export.model", "input", ["merge", "resize", "train", "base_model", "load_adapter"]),
         ("base.model", "output", ["lora", "load_adapter", "train", "evaluate", "export"]),
-        ("train.adapter", "output", ["merge", "resize", "evaluate", "export"]),
+        ("train.adapter", "output", ["merge", "resize", "evaluate", "export", "train"]),
     ],
 )
 def test_nodes_are_offered_in_the_order_of_the_data_flow(make_canvas, end, side, offered):

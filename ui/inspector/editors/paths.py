@@ -32,7 +32,7 @@ class PathEditor(LineEditor):
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
     ) -> None:
         super().__init__(spec, path, context, parent)
-        self._folder = spec.meta.widget == "folder"
+        self._folder = spec.meta.widget != "file"
         what = "folder" if self._folder else "file"
         button = IconButton("folder-open", f"Select a {what}", self)
         button.setObjectName(f"browse:{path}")
@@ -75,6 +75,37 @@ class PathEditor(LineEditor):
         if path is not None:
             event.acceptProposedAction()
             self.take(path)
+
+
+class AdapterEditor(PathEditor):
+    """A folder, or a GGUF file with an adapter."""
+
+    def __init__(
+        self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(spec, path, context, parent)
+        button = IconButton("file", "Select a GGUF file", self)
+        button.setObjectName(f"browse-file:{path}")
+        button.setAccessibleDescription("Opens a dialog to select a GGUF file with an adapter.")
+        button.clicked.connect(self.browse_file)
+        self.row.addWidget(button)
+
+    def browse_file(self) -> None:
+        """Ask for a GGUF file."""
+        start = start_folder(self.line.text(), self.context.project_dir())
+        title = f"Select: {self.spec.meta.label}"
+        chosen, _ = QFileDialog.getOpenFileName(self, title, str(start), "GGUF (*.gguf)")
+        if chosen:
+            self.take(Path(chosen))
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Take what was dropped: a GGUF file itself, the folder of any other file."""
+        file = dropped_path(event.mimeData(), False)
+        if file is not None and file.suffix.lower() == ".gguf":
+            event.acceptProposedAction()
+            self.take(file)
+        else:
+            super().dropEvent(event)
 
 
 def dropped_path(data: QMimeData, folder: bool) -> Path | None:

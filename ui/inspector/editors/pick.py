@@ -8,7 +8,7 @@ from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import ChoiceEditor
 from ui.inspector.editors.model import ModelEditor
-from ui.inspector.editors.paths import PathEditor
+from ui.inspector.editors.paths import AdapterEditor, PathEditor
 from ui.inspector.editors.plain import (
     DataEditor,
     LineEditor,
@@ -23,6 +23,7 @@ from ui.inspector.editors.target_modules import TargetModulesEditor
 
 BY_WIDGET: dict[str, type[Editor]] = {
     "file": PathEditor,
+    "adapter": AdapterEditor,
     "folder": PathEditor,
     "model": ModelEditor,
     "target_modules": TargetModulesEditor,
