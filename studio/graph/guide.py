@@ -113,7 +113,9 @@ _PROBLEM_CODES = {
     "gguf.md#what-cannot-be-exported": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
-    "results.md#the-check-of-an-export": "no_llama_cpp",
+    "results.md#the-check-of-an-export": "no_llama_cpp template",
+    "results.md#use-it-in-another-program": "nothing_to_export",
+    "ollama.md": "no_ollama ollama_failed",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _ADAPTER_MIX: "cannot_mix mix_without_rows no_mix_weight other_mix_base",
@@ -148,6 +150,7 @@ WITHOUT_PAGE = frozenset(
         "not_open",
         "not_running",
         "not_training",
+        "ollama_stopped",  # by the user
         "running",
         "several_trains",
         "unexpected",

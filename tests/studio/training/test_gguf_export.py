@@ -274,7 +274,12 @@ def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
     manifest = json.loads((folder / "lora-studio.json").read_text(encoding="utf-8"))
     assert manifest["kind"] == "gguf"
     assert manifest["quantizations"] == ["Q8_0", "Q4_0"]
-    assert set(manifest["files"]) == {"README.md", f"{NAME}-Q8_0.gguf", f"{NAME}-Q4_0.gguf"}
+    assert set(manifest["files"]) == {
+        "README.md",
+        "parity.json",
+        f"{NAME}-Q8_0.gguf",
+        f"{NAME}-Q4_0.gguf",
+    }
 
 
 @pytest.mark.parametrize(
