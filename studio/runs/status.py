@@ -52,9 +52,9 @@ NODE_LOOKS = {
     "skipped": Look("Reused", "✓", "skip-forward", "text_muted"),
     "failed": Look("Failed", "✕", "circle-x", "danger"),
     "stopped": Look("Stopped", "■", "circle-stop", "warning"),
-    "unfit": Look("Failed the check", "✕", "circle-x", "danger"),
+    "unfit": Look("Failed the check", "✕", "circle-alert", "danger"),
     "differs": Look("Written, differs", "!", "triangle-alert", "warning"),
-    "not_proven": Look("Written, not proven", "?", "triangle-alert", "warning"),
+    "not_proven": Look("Written, not proven", "?", "circle-question-mark", "warning"),
     "changed": Look("Changed since this run", "≠", "history", "text_muted"),
     "new": Look("Not part of this run", "+", "plus", "text_muted"),
 }

@@ -119,16 +119,18 @@ class Finder(QObject):
 
 def _distance(
     start: NodeType[Settings], end: End, other: NodeType[Settings]
-) -> tuple[bool, int, bool]:
+) -> tuple[bool, int, bool, bool]:
     """How far a node type is from being the usual one at a wire: the neighbour in the data flow
-    first, with the type that the input is mainly for; another node of the same type last."""
+    first, with the type that the input is mainly for; what joins several of them later, and another node of the
+    same type last."""
     flow = {category: place for place, category in enumerate(CATEGORIES)}
     steps = abs(flow.get(other.category, len(flow)) - flow.get(start.category, len(flow)))
     name = matching_ports(start, end, other)[0]
     ends = (start.output(end.port), other.input(name))
     out, into = ends if end.side == "output" else (other.output(name), start.input(end.port))
     side_use = out is not None and into is not None and out.type != into.type
-    return other is start, steps, side_use
+    joins = len({port.types for port in other.inputs}) < len(other.inputs)
+    return other is start, steps, side_use, joins
 
 
 class SearchPopup(QFrame):

@@ -75,7 +75,7 @@ class NodePalette(QWidget):
         box.addWidget(self.line)
         box.addWidget(self.tree)
         self.line.textChanged.connect(self._fill)
-        self.line.returnPressed.connect(self._take_first)
+        self.line.returnPressed.connect(self._take_current)
         self.tree.itemDoubleClicked.connect(self._take)
         self.tree.entered.connect(self._take)
         theme.changed.connect(self._fill)
@@ -109,8 +109,8 @@ class NodePalette(QWidget):
             if types:
                 self._add_group(category, types)
         self.tree.expandAll()
-        if self.line.text() and self._rows():
-            self.tree.setCurrentItem(self._rows()[0])
+        if self.line.text() and found:
+            self.select(found[0].id)  # the best match, wherever its group is
 
     def _add_group(self, category: str, types: list[NodeType[Settings]]) -> None:
         group = QTreeWidgetItem([category])
@@ -128,10 +128,11 @@ class NodePalette(QWidget):
             row.setSizeHint(0, QSize(width, ROW_PX))
             group.addChild(row)
 
-    def _take_first(self) -> None:
+    def _take_current(self) -> None:
         rows = self._rows()
         if rows:
-            self._take(rows[0])
+            current = self.tree.currentItem()
+            self._take(current if current in rows else rows[0])
 
     def _take(self, row: QTreeWidgetItem | None) -> None:
         type_id = row.data(0, _TYPE_ID) if row is not None else None

@@ -190,7 +190,7 @@ def test_loose_wire_from_an_input_offers_sources(make_canvas):
     view = make_canvas(without("export.model"))
     drag(view, port(view, "export.model", "input"), FREE)
     assert set(view.finder.popup.shown()) == {
-        *("base_model", "load_adapter", "merge", "resize", "train")
+        *("adapter_mix", "base_model", "load_adapter", "merge", "resize", "train")
     }
     QTest.keyClicks(view.finder.popup.line, "base")
     QTest.keyClick(view.finder.popup.line, Qt.Key.Key_Return)
@@ -203,12 +203,20 @@ def test_loose_wire_from_an_input_offers_sources(make_canvas):
         (
             "train.model",
             "input",
-            ["lora", "base_model", "merge", "load_adapter", "resize", "train"],
+            ["lora", "base_model", "merge", "load_adapter", "resize", "adapter_mix", "train"],
         ),
         ("lora.model", "input", ["base_model", "train", "merge"]),
-        ("export.model", "input", ["merge", "resize", "train", "base_model", "load_adapter"]),
+        (
+            "export.model",
+            "input",
+            ["merge", "resize", "adapter_mix", "train", "base_model", "load_adapter"],
+        ),
         ("base.model", "output", ["lora", "load_adapter", "train", "evaluate", "export"]),
-        ("train.adapter", "output", ["merge", "resize", "evaluate", "export", "train"]),
+        (
+            "train.adapter",
+            "output",
+            ["merge", "resize", "adapter_mix", "evaluate", "export", "train"],
+        ),
     ],
 )
 def test_nodes_are_offered_in_the_order_of_the_data_flow(make_canvas, end, side, offered):
