@@ -344,6 +344,7 @@ def parts(qtbot: QtBot) -> SimpleNamespace:
         runs=made.runs,
         document=made.document,
         registry=load_registry(),
+        use_result=SimpleNamespace(choose=lambda: None),
     )
     return made
 
