@@ -5,7 +5,6 @@ Paths are quoted for the shell of the system: POSIX shells, or PowerShell and cm
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 from studio.export_folder.modelfile import MODELFILE
 from studio.export_folder.readers import vllm_rank
+from studio.model.folder_files import json_or_empty
 
 WINDOWS = os.name == "nt"
 _MODELS = ("merged_model", "tuned_model", "base_model")
@@ -73,25 +73,19 @@ def _model(folder: Path) -> list[Command]:
 
 
 def _adapter(folder: Path) -> list[Command]:
-    config, base = _json(folder / "adapter_config.json"), ""
+    config = json_or_empty(folder, "adapter_config.json")
     base = str(config.get("base_model_name_or_path") or "BASE_MODEL")
-    found = [
-        Command(
-            "text-generation-webui",
-            (
-                "python",
-                "server.py",
-                "--model",
-                base,
-                "--lora-dir",
-                str(folder.parent),
-                "--lora",
-                folder.name,
-            ),
-        )
-    ]
-    loads = (_json(folder / "lora-studio.json").get("loads") or {}).get("vllm", True)
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    own = folder / base
+    if own.is_dir():  # relative to the adapter, and a command is run from anywhere
+        base = str(own.resolve())
+        model: tuple[str, ...] = ("--model-dir", str(Path(base).parent), "--model", Path(base).name)
+    else:
+        model = ("--model", base.replace("/", "_"))  # where its download-model.py puts it
+    lora = ("--lora-dir", str(folder.parent), "--lora", folder.name)
+    found = [Command("text-generation-webui", ("python", "server.py", *model, *lora))]
+    loads = _loads(folder).get("vllm", True)
+    pattern = config.get("rank_pattern")
+    ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
     rank = vllm_rank(max((r for r in ranks if isinstance(r, int)), default=1))
     if loads is not False and rank is not None:
         serve = ("vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank))
@@ -109,7 +103,7 @@ def _ollama(folder: Path) -> list[Command]:
 
 def ollama_name(folder: Path) -> str:
     """The name of the model of an Ollama folder."""
-    return str(_json(folder / "lora-studio.json").get("ollama_name") or "my-model")
+    return str(json_or_empty(folder, "lora-studio.json").get("ollama_name") or "my-model")
 
 
 def gguf_files(folder: Path) -> list[Path]:
@@ -138,9 +132,7 @@ def _gguf(folder: Path) -> list[Command]:
     ]
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _loads(folder: Path) -> dict[str, Any]:
+    """Which programs load an adapter, by the manifest of its export; empty if it does not say so."""
+    found = json_or_empty(folder, "lora-studio.json").get("loads")
     return found if isinstance(found, dict) else {}

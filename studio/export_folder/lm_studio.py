@@ -7,7 +7,6 @@ The folder is where LM Studio says (``~/.lmstudio-home-pointer``, ``downloadsFol
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from studio.errors import StudioError
+from studio.model.folder_files import json_or_empty
 from studio.system import busy_files, disk
 
 PUBLISHER = "lora-studio"
@@ -29,7 +29,7 @@ def models_folder(home: Path | None = None) -> Path | None:
     found = _home(home)
     if found is None:
         return None
-    stated = _json(found / "settings.json").get("downloadsFolder")
+    stated = json_or_empty(found, "settings.json").get("downloadsFolder")
     return Path(stated) if isinstance(stated, str) and stated else found / "models"
 
 
@@ -40,14 +40,6 @@ def _home(home: Path) -> Path | None:
             return pointed
     known = (home / ".lmstudio", home / ".cache" / "lm-studio")
     return next((place for place in known if place.is_dir()), None)
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def place_for(file: Path, models: Path) -> Path:

@@ -92,6 +92,19 @@ KQuant = Literal[
 """Those that ``llama-quantize`` writes."""
 
 
+def _max_rank() -> Any:
+    """The setting of the formats that convert adapters for llama.cpp."""
+    return setting(
+        64,
+        "Maximum rank",
+        "Of an adapter. What is not a LoRA (DoRA, OFT, ...) is converted by a singular value decomposition to at "
+        "most this rank; the share of the change that is kept is shown. Typical: 32 to 256. Models are not affected.",
+        ge=1,
+        le=512,
+        advanced=True,
+    )
+
+
 class GgufSettings(Settings):
     """The quantizations of a model, and the rank of an adapter."""
 
@@ -123,15 +136,7 @@ class GgufSettings(Settings):
         advanced=True,
         shown_if={"importance_matrix": ["auto", "always"]},
     )
-    max_rank: int = setting(
-        64,
-        "Maximum rank",
-        "Of an adapter. What is not a LoRA (DoRA, OFT, ...) is converted by a singular value decomposition to at "
-        "most this rank; the share of the change that is kept is shown. Typical: 32 to 256. Models are not affected.",
-        ge=1,
-        le=512,
-        advanced=True,
-    )
+    max_rank: int = _max_rank()
 
     @field_validator("quantizations", mode="before")
     @classmethod
@@ -192,15 +197,7 @@ class OllamaSettings(Settings):
         le=10_000_000,
         advanced=True,
     )
-    max_rank: int = setting(
-        64,
-        "Maximum rank",
-        "Of an adapter. What is not a LoRA (DoRA, OFT, ...) is converted by a singular value decomposition to at "
-        "most this rank; the share of the change that is kept is shown. Typical: 32 to 256. Models are not affected.",
-        ge=1,
-        le=512,
-        advanced=True,
-    )
+    max_rank: int = _max_rank()
 
     @field_validator("name")
     @classmethod

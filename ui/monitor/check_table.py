@@ -10,7 +10,6 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QHeaderView,
     QSizePolicy,
     QTableWidget,
@@ -19,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.export_folder.parity import COLUMNS, needs_hint, row_words
+from ui.monitor.table_look import read_only_rows
 from ui.style import theme
 from ui.style.widgets import plain_tip
 
@@ -58,20 +58,13 @@ class CheckTable(QTableWidget):
             item = self.horizontalHeaderItem(column)
             if item is not None:
                 item.setToolTip(_TIPS.get(item.text(), ""))
-        self.verticalHeader().hide()
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setShowGrid(False)
-        self.setAlternatingRowColors(True)
-        self.setWordWrap(False)
+        read_only_rows(self)
         self.setAccessibleName("Checks of the exports")
         self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setHighlightSections(False)
-        header.setStretchLastSection(True)
         theme.changed.connect(self._fill)
         self.hide()
 

@@ -13,7 +13,6 @@ from typing import Any
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
@@ -22,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from studio.system.number_text import percent
 from ui.monitor import words
+from ui.monitor.table_look import read_only_rows
 from ui.style import theme
 from ui.style.widgets import plain_tip
 
@@ -173,19 +173,12 @@ class ExampleTable(QTableWidget):
         super().__init__(0, len(COLUMNS), parent)
         self._examples: list[dict[str, Any]] = []
         self.setHorizontalHeaderLabels([title for _, title in COLUMNS])
-        self.verticalHeader().hide()
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setShowGrid(False)
+        read_only_rows(self)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setAlternatingRowColors(True)
-        self.setWordWrap(False)
         self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
         self.setAccessibleName("Examples before and after tuning")
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        header.setHighlightSections(False)
-        header.setStretchLastSection(True)
         header.setMinimumSectionSize(40)
         theme.changed.connect(self._fill)
 

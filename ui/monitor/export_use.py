@@ -85,10 +85,7 @@ class ExportUse(QWidget):
             self._end(f"{LM_STUDIO} The file of the model is {', '.join(map(str, files))}.")
             return
 
-        def progress(done: int, total: int) -> None:
-            if self._stopped:
-                raise StudioError("The copy for LM Studio was stopped.")
-            self._said.line.emit(f"{size_text(done)} of {size_text(total)}")
+        progress = self._bytes_or("The copy for LM Studio was stopped.")
 
         def work() -> str:
             added = [lm_studio.add_model(file, models, progress) for file in files]
@@ -96,15 +93,22 @@ class ExportUse(QWidget):
 
         self._begin("LM Studio", work)
 
+    def _bytes_or(self, stopped: str) -> Callable[[int, int], None]:
+        """Reports the bytes that are written, and raises ``StudioError`` with ``stopped`` after Stop."""
+
+        def progress(done: int, total: int) -> None:
+            if self._stopped:
+                raise StudioError(stopped)
+            self._said.line.emit(f"{size_text(done)} of {size_text(total)}")
+
+        return progress
+
     def save_archive(self, folder: Path, target: Path) -> None:
         """Write an export to a ZIP archive."""
         if self.busy:
             return
 
-        def progress(done: int, total: int) -> None:
-            if self._stopped:
-                raise StudioError("The archive was stopped, and not written.")
-            self._said.line.emit(f"{size_text(done)} of {size_text(total)}")
+        progress = self._bytes_or("The archive was stopped, and not written.")
 
         def work() -> str:
             named = archive.files_with_paths(folder)

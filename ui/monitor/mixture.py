@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QHeaderView,
     QLabel,
     QTableWidget,
@@ -18,6 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.export_folder.mixture import Table
+from ui.monitor.table_look import read_only_rows
 from ui.style.widgets import plain_tip
 
 
@@ -53,12 +53,7 @@ class MixtureTables(QWidget):
 def _grid(table: Table, parent: QWidget) -> QTableWidget:
     grid = QTableWidget(len(table.rows), len(table.head), parent)
     grid.setHorizontalHeaderLabels([h[:1].upper() + h[1:] for h in table.head])
-    grid.verticalHeader().hide()
-    grid.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    grid.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    grid.setShowGrid(False)
-    grid.setAlternatingRowColors(True)
-    grid.setWordWrap(False)
+    read_only_rows(grid)
     for number, row in enumerate(table.rows):
         for column, text in enumerate(row):
             item = QTableWidgetItem(text)
@@ -69,9 +64,7 @@ def _grid(table: Table, parent: QWidget) -> QTableWidget:
                 item.setFont(font)
             grid.setItem(number, column, item)
     header = grid.horizontalHeader()
-    header.setHighlightSections(False)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    header.setStretchLastSection(True)
     height = header.sizeHint().height() + sum(grid.rowHeight(i) for i in range(len(table.rows)))
     bar = grid.horizontalScrollBar().sizeHint().height()
     grid.setMinimumHeight(height + bar + 2 * grid.frameWidth())

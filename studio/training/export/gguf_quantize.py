@@ -14,7 +14,6 @@ from studio.errors import StudioError
 from studio.export_folder.gguf_quantizer import TYPES, WITH_MATRIX
 from studio.graph.context import StepContext
 from studio.node_settings.export import GgufSettings
-from studio.node_settings.train import TrainSettings
 from studio.system import busy_files
 from studio.system.children import end_child, start_child
 from studio.training.batch.batches import pad_rows
@@ -24,9 +23,8 @@ from studio.training.export.gguf_weights import Names, Tensor
 from studio.training.loop.evaluation import evenly_spaced
 from studio.training.model.load import free_memory, load_base, roomy_device
 from studio.training.model.out_of_memory import explain_out_of_memory
-from studio.training.tokens.chat import load_tokenizer
-from studio.training.tokens.encoder import tokenize_dataset
-from studio.training.tokens.limits import max_length_for, pad_id_of
+from studio.training.tokens.as_trained import settings_as_trained, tokenized_as_trained
+from studio.training.tokens.limits import pad_id_of
 from studio.values import AdapterValue, ModelValue
 
 _PART = re.compile(r"^\[\s*(\d+)\s*/\s*(\d+)\]")
@@ -100,21 +98,9 @@ def _write_matrix(
             "Export from the run of the training, or choose Q4_K_M or more bits.",
         )
         return False
-    keys = ("train_on", "end_token", "bos", "long_text", "max_length")
-    train = TrainSettings.model_validate({k: adapter.train[k] for k in keys if k in adapter.train})
-    tokenizer = load_tokenizer(value.path)
+    train = settings_as_trained(adapter.train)
     folder = path.parent / _TOKENS
-    tokens = tokenize_dataset(
-        context,
-        dataset,
-        tokenizer,
-        train_on=train.train_on,
-        folder=folder,
-        end_token=train.end_token,
-        bos=train.bos,
-        long_text=train.long_text,
-        max_length=max_length_for(context, value, train.max_length),
-    )
+    tokenizer, tokens = tokenized_as_trained(context, dataset, train, value.path, value, folder)
     rows = tokens.train
     numbers = evenly_spaced(len(rows), settings.importance_rows)
     with explain_out_of_memory("importance matrix", "Set Importance matrix to Never."):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from peft import PeftModel
@@ -10,7 +10,6 @@ from peft import PeftModel
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.adapter_mix import AdapterMixSettings
-from studio.node_settings.train import TrainSettings
 from studio.system import busy_files
 from studio.training.batch.batches import pad_rows, row_lengths
 from studio.training.export.portable import Plain, write_plain
@@ -18,9 +17,8 @@ from studio.training.loop.evaluation import evenly_spaced, validation_loss
 from studio.training.mix.combine import combined
 from studio.training.model.load import free_memory, load_base
 from studio.training.model.out_of_memory import explain_out_of_memory
-from studio.training.tokens.chat import load_tokenizer
-from studio.training.tokens.encoder import tokenize_dataset
-from studio.training.tokens.limits import max_length_for, pad_id_of
+from studio.training.tokens.as_trained import settings_as_trained, tokenized_as_trained
+from studio.training.tokens.limits import pad_id_of
 from studio.values import AdapterValue, DatasetValue, MixedLoss
 
 _TRIAL = "trial"
@@ -36,19 +34,10 @@ def losses(
 ) -> tuple[list[MixedLoss], int]:
     """Mean loss per label token for each of ``points``, and the number of rows. ``value`` gives base, tokenizer and the
     settings by which rows become tokens."""
-    train = TrainSettings.model_validate(_token_settings(value.train))
-    tokenizer = load_tokenizer(value.path)
+    train = settings_as_trained(value.train)
     folder = context.folder / "tokens"
-    tokens = tokenize_dataset(
-        context,
-        dataset,
-        tokenizer,
-        train_on=train.train_on,
-        folder=folder,
-        end_token=train.end_token,
-        bos=train.bos,
-        long_text=train.long_text,
-        max_length=max_length_for(context, value.model.model, train.max_length),
+    tokenizer, tokens = tokenized_as_trained(
+        context, dataset, train, value.path, value.model.model, folder
     )
     rows = tokens.validation
     if rows is None:
@@ -95,13 +84,6 @@ def losses(
     del rows, tokens
     busy_files.tidy(folder)
     return found, len(numbers)
-
-
-_TOKENS = ("train_on", "end_token", "bos", "long_text", "max_length", "objective")
-
-
-def _token_settings(train: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: train[name] for name in _TOKENS if name in train}
 
 
 def _applied(

@@ -62,8 +62,36 @@ def test_the_command_for_an_adapter_has_the_rank_that_vllm_takes(tmp_path: Path)
         *("--lora-modules", f"my adapter={folder}"),
     )
     assert found["text-generation-webui"][3:] == (
-        *("owner/base", "--lora-dir", str(tmp_path), "--lora", "my adapter"),
+        *("owner_base", "--lora-dir", str(tmp_path), "--lora", "my adapter"),
     )
+
+
+def test_a_base_beside_the_adapter_is_named_from_anywhere(tmp_path: Path) -> None:
+    """The config of an export names it relative to the adapter."""
+    folder = adapter_folder(tmp_path, 8)
+    base = tmp_path / "models" / "base"
+    base.mkdir(parents=True)
+    config = {"r": 8, "base_model_name_or_path": "../models/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = {c.program: c.arguments for c in commands("adapter", folder)}
+    assert found["vLLM"][2] == str(base)
+    assert found["text-generation-webui"][2:6] == (
+        *("--model-dir", str(base.parent), "--model", "base"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"loads": "no", "r": [1], "rank_pattern": [8]}', "[" * 100_000]
+)
+def test_damaged_files_of_an_export_do_not_stop_the_commands(tmp_path: Path, text: str) -> None:
+    folder = adapter_folder(tmp_path, 8)
+    for name in ("adapter_config.json", "lora-studio.json"):
+        (folder / name).write_text(text, encoding="utf-8")
+    assert [c.program for c in commands("adapter", folder)]
+    assert commands("ollama_folder", folder)
+    (tmp_path / ".lmstudio").mkdir()
+    (tmp_path / ".lmstudio" / "settings.json").write_text(text, encoding="utf-8")
+    assert models_folder(tmp_path) == tmp_path / ".lmstudio" / "models"
 
 
 @pytest.mark.parametrize(("rank", "loads"), [(8, False), (513, True)])

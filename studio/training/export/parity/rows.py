@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.node_settings.train import TrainSettings
 from studio.training.answer.questions import Question
 from studio.training.data.arrow import open_rows
+from studio.training.tokens.as_trained import settings_as_trained
 from studio.training.tokens.chat import TemplateRefused, render
 from studio.training.tokens.encoder import IGNORED, Encoder, rendered
 from studio.training.tokens.masks import conversation_of
@@ -95,7 +97,7 @@ def held_out(
         if dataset.validation_rows:
             choices.append((dataset, "validation", "validation rows"))
         choices.append((dataset, "train", "training rows, because none are held out"))
-    settings = trained.train if trained is not None else {}
+    settings = settings_as_trained(trained.train if trained is not None else {})
     for chosen, split, words in choices:
         rows, ends = _encoded(chosen, split, tokenizer, settings, wanted, most)
         if rows:
@@ -107,7 +109,7 @@ def _encoded(
     dataset: DatasetValue,
     split: str,
     tokenizer: Any,
-    settings: Any,
+    settings: TrainSettings,
     wanted: int,
     most: int,
 ) -> tuple[list[Asked], set[int]]:
@@ -118,10 +120,10 @@ def _encoded(
     count = min(wanted, len(stored))
     encoder = Encoder(
         tokenizer,
-        min(int(settings.get("max_length") or LONGEST), LONGEST),
+        min(settings.max_length, LONGEST),
         "last_answer",
-        str(settings.get("end_token") or "auto"),
-        str(settings.get("bos") or "auto"),
+        settings.end_token,
+        settings.bos,
     )
     each = max(1, most // max(count, 1))
     found, ends = [], set()
