@@ -35,6 +35,7 @@ LINTERS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise", "."],
     "ruff format": ["-m", "ruff", "format", "--check", "."],
     "mypy": ["-m", "mypy"],
+    "mypy, calls in tests": ["-m", "mypy", "--config-file", "tests/mypy.ini"],
     "import contracts": ["-c", _IMPORT_LINTER],
 }
 

@@ -29,7 +29,7 @@ TYPES: dict[str, str] = {
     "IQ3_S": "IQ3_S",
     "IQ3_XXS": "IQ3_XXS",
 }
-"""The quantization -> the type of most of its tensors. Some tensors get a better one, as llama.cpp chooses."""
+"""The quantization -> the type of most of its tensors. Some tensors get a better one: see ``better_type``."""
 
 WITH_MATRIX = frozenset(k for k in TYPES if k.startswith(("IQ", "Q2", "Q3")))
 """Those for which an importance matrix is used by default: below 4 bits, and all I-quants."""
@@ -49,7 +49,8 @@ _MORE = {
     "IQ3_XXS": ("Q4_K", ""),
 }
 """Quantization -> the better type of V, and of the down projection in some layers, and that of the attention output
-where it is better, too: the mixtures of llama.cpp."""
+where it is better, too. Those of Q4_K_M, Q5_K_M, Q6_K and Q3_K_L are llama.cpp's for dense models with separate Q, K
+and V; the others are close to them: llama.cpp also looks at groups of heads and at the importance matrix."""
 
 _LAYER = re.compile(r"^blk\.(\d+)\.(attn_v|attn_qkv|ffn_down|attn_output)\.weight$")
 

@@ -230,14 +230,15 @@ def worst(verdicts: Sequence[str]) -> str:
 COLUMNS = (
     "what",
     "check",
+    "gain kept",
+    "exact match",
     "size",
     "tokens/s",
+    "top-1",
     "KL mean",
     "KL p99",
-    "top-1",
-    "exact match",
-    "gain kept",
 )
+"""The most important first: the last are out of view in a narrow window."""
 
 
 def row_words(check: Mapping[str, Any]) -> tuple[str, ...]:
@@ -247,13 +248,13 @@ def row_words(check: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{check.get('title') or check.get('readable')} in {READERS.get(reader, reader)}",
         WORDS.get(str(check.get("verdict")), str(check.get("verdict"))),
+        _share(check.get("gain_kept")),
+        _matches(check),
         "-" if size is None else f"{size / 1e6:,.1f} MB",
         "-" if speed is None else f"{speed:,.0f}",
+        _share(check.get("top1_agreement")),
         _figure(check.get("kl_mean")),
         _figure(check.get("kl_p99")),
-        _share(check.get("top1_agreement")),
-        _matches(check),
-        _share(check.get("gain_kept")),
     )
 
 
@@ -283,15 +284,26 @@ def _matches(check: Mapping[str, Any]) -> str:
 
 def sentence_of(check: Mapping[str, Any]) -> str:
     """What the check found, in a sentence: ``Q8_0 in llama.cpp: ✓ proven. KL 0.0004, 97 % of the gain kept.``"""
-    words = row_words(check)
-    parts = [f"KL {words[4]}"] if words[4] != "-" else []
-    if words[7] != "-":
-        parts.append(f"exact match {words[7]}")
-    if words[8] != "-":
-        parts.append(f"{words[8]} of the gain kept")
+    words = dict(zip(COLUMNS, row_words(check), strict=True))
+    parts = [f"KL {words['KL mean']}"] if words["KL mean"] != "-" else []
+    if words["exact match"] != "-":
+        parts.append(f"exact match {words['exact match']}")
+    return _sentence(check, parts)
+
+
+def short_sentence_of(check: Mapping[str, Any]) -> str:
+    """The same for those who want to know whether it can be used: ``Q8_0 in llama.cpp: ✓ proven. 97 % of the gain
+    kept.`` The rows of the check are not those of an evaluation, whose exact match may stand beside it."""
+    return _sentence(check, [])
+
+
+def _sentence(check: Mapping[str, Any], parts: list[str]) -> str:
+    words = dict(zip(COLUMNS, row_words(check), strict=True))
+    if words["gain kept"] != "-":
+        parts = [*parts, f"{words['gain kept']} of the gain kept"]
     found = f" {', '.join(parts)}." if parts else ""
     cause = f" {check.get('cause')}" if check.get("cause") else ""
-    return f"{words[0]}: {words[1]}.{found}{cause}"
+    return f"{words['what']}: {words['check']}.{found}{cause}"
 
 
 def needs_hint(check: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.export_folder.parity import needs_hint, sentence_of
+from studio.export_folder.parity import needs_hint, short_sentence_of
 from studio.runs.progress import steps_of
 from studio.runs.series import number
 from studio.runs.state import RunState, is_in_training
@@ -77,13 +77,13 @@ def outcome_of(state: RunState, name: str = "") -> Outcome:
     made, prepared = sorted_artifacts(state.artifacts)
     if state.status != "completed":
         return Outcome(ended_words(state), learned(state), made, prepared)
+    but = failed_words(state)
     if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
-        headline = "Nothing has changed since the last run; all results were reused."
+        headline = f"Nothing has changed since the last run; all results were reused{but}."
     else:
         spent = ""
         if state.started is not None and state.finished is not None:
             spent = f" in {duration(state.finished - state.started)}"
-        but = failed_words(state)
         headline = f"{state.name or name or 'The run'} finished{spent}{_then_resumed(state)}{but}."
     return Outcome(headline, learned(state), made, prepared, next_step(state))
 
@@ -158,7 +158,7 @@ def _checks(state: RunState) -> list[str]:
     found = []
     for check in state.checks:
         title = f"{state.title_of(str(check['node']))}, " if several else ""
-        found.append(f"{title}{sentence_of(check)}")
+        found.append(f"{title}{short_sentence_of(check)}")
     return found
 
 

@@ -59,6 +59,7 @@ def summarize(folder: RunFolder) -> RunSummary:
     losses = (
         _number(e.get("loss")) for e in reversed(last) if e.name == "Metric" and "loss" in e.data
     )
+    loss = next(losses, None)
     status = folder.status()
     resumed = _resumed_and_checked(folder.events_path)
     return RunSummary(
@@ -67,11 +68,21 @@ def summarize(folder: RunFolder) -> RunSummary:
         status,
         started,
         seconds,
-        next(losses, None),
+        loss if loss is not None else _last_loss(folder.events_path),
         _ended(first, last, status, resumed),
         resumed_words(resumed),
         worst([str(check.get("verdict")) for check in resumed.checks]),
     )
+
+
+def _last_loss(path: Path) -> float | None:
+    """The last loss of a run whose exports and evaluations have reported much since."""
+    for line_ in reversed(_lines(path, RESUME_BYTES, head=False)):
+        if b'"Metric"' in line_ and b'"loss"' in line_:
+            event = from_line(line_)
+            if event is not None and event.name == "Metric":
+                return _number(event.get("loss"))
+    return None
 
 
 def _resumed_and_checked(path: Path) -> RunState:

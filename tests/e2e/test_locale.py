@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,11 @@ def _said(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
+def _with_only(kind: Any, **values: Any) -> Any:
+    """A value with only the fields that a function needs."""
+    return kind.model_construct(**values)
+
+
 def test_peft_reads_the_path_of_a_base_in_the_folder_of_a_user_with_umlauts(
     locale: dict[str, str], tmp_path: Path
 ) -> None:
@@ -94,10 +100,8 @@ def test_peft_reads_the_path_of_a_base_in_the_folder_of_a_user_with_umlauts(
 
     peft.LoraConfig(r=2).save_pretrained(str(tmp_path))
     base = "C:\\Users\\Jürgen Łukasz\\model"
-    model = AdaptedModelValue.model_construct(
-        model=ModelValue.model_construct(path=base, source=base)
-    )
-    name_base(tmp_path / "adapter_config.json", AdapterValue.model_construct(model=model))
+    model = _with_only(AdaptedModelValue, model=_with_only(ModelValue, path=base, source=base))
+    name_base(tmp_path / "adapter_config.json", _with_only(AdapterValue, model=model))
     script = (
         "import sys, peft; config = peft.PeftConfig.from_pretrained(sys.argv[1])\n"
         "sys.stdout.buffer.write(config.base_model_name_or_path.encode())"

@@ -91,8 +91,7 @@ def point_at(widget: QWidget, at: QPoint) -> None:
 )
 def test_a_node_of_a_received_project(qtbot: QtBot, node: Node, text: str) -> None:
     settings = {name: value.replace("TEXT", text) for name, value in node.settings.items()}
-    ids = [value.replace("TEXT", text) for value in (node.id, node.type)]
-    node = Node(*ids, settings)
+    node = Node(node.id.replace("TEXT", text), node.type.replace("TEXT", text), settings)
     panel = InspectorPanel(Document(Graph("p", (node,))), load_registry())
     qtbot.addWidget(panel)
     panel.show_nodes((node.id,))

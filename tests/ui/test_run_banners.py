@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
+from studio.events import event
+from studio.export_folder.parity import Check
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
 from ui.dialogs.rows_dialog import RowsDialog
@@ -44,3 +47,22 @@ def test_the_rows_of_a_step_without_numbers_are_shown(
     row = dialog.list.topLevelItem(0)
     assert [row.text(n) for n in range(3)] == ["talk.jsonl", "7", "odd row"]
     dialog.accept()
+
+
+def test_a_failed_check_is_no_success_in_any_place(
+    make_session: MakeSession, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status bar and notification say the same as banner, header and list of runs."""
+    session = make_session(toys.toy_graph(steps=3))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended")
+    told: list[str] = []
+    monkeypatch.setattr(session.notifier, "notify", lambda title, text: told.append(title))
+    live = session.runs.live
+    assert live is not None
+    unfit = Check("x.gguf", "Q4_0", "llama.cpp", "red", "Too few bits.", "Use Q8_0.")
+    live.state.apply(event("ExportChecked", "toy", **unfit.to_json()))
+    session.runs.run_ended.emit(live)
+    assert told == ["Run completed, export failed"]
+    assert session.window.status.currentMessage() == "Run completed, export failed."
+    assert "but an export failed the check" in session.window.banner.text()

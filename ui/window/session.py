@@ -360,7 +360,9 @@ class Session(QObject):
     def _run_ended(self, follower: RunFollower) -> None:
         state = follower.state
         self.window.runs.refresh()
-        status = look_of(follower.status).word.lower()
+        view = self.runs.view(follower)
+        look = view.look if view is not None else look_of(follower.status)
+        status = look.word.lower()
         trained = state.status != "completed" or run_banners.untrained(self, follower) is None
         self.window.status.tell(
             f"Run {status}." if trained else f"Run {status}. Nothing was trained."

@@ -44,8 +44,7 @@ class Tensor:
     def type_for(self, quantization: str) -> GGMLQuantizationType:
         """The type in a file of this quantization, as llama.cpp's own tools choose it: vectors, norms and positions
         in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole
-        blocks. Of K- and I-quants, the mixtures of llama.cpp, which may choose
-        others for some tensors."""
+        blocks. Of K- and I-quants, the mixtures of ``better_type``."""
         plain = len(self.shape) == 1 or not self.name.endswith((".weight", ".lora_a", ".lora_b"))
         if plain or self.name.endswith("_norm.weight") or self.name == "position_embd.weight":
             return GGMLQuantizationType.F32

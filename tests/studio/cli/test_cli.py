@@ -90,6 +90,19 @@ def test_a_failed_run(tmp_path: Path, how: str, code: int) -> None:
     assert "resume" in result[1]
 
 
+def test_an_export_that_fails_its_check_ends_with_4(tmp_path: Path) -> None:
+    """Also when the step is reused, and in the list of runs."""
+    file = toy_runs.project(tmp_path, block={"how": "unfit"})
+    for _ in range(2):
+        code, out, _ = studio("run", file, "--runs", tmp_path / "runs")
+        assert code == 4
+        assert "but an export failed the check" in out
+        assert "Q4_0 in llama.cpp: Too few bits. Use Q8_0." in out
+    assert "unchanged, reused" in out
+    code, out, _ = studio("runs", "--runs", tmp_path / "runs")
+    assert out.count("Completed, export failed") == 2
+
+
 def test_problems_end_with_2_and_make_no_run(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, train={"steps": 0})
     for command in ("check", "run"):

@@ -23,6 +23,7 @@ from studio.graph.graph import Graph, Node
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.train import TrainSettings
 from studio.nodes.dataset import check
 from studio.runs.plan import compile_plan
 from studio.training.data.by_number import WindowRows
@@ -649,7 +650,7 @@ def test_the_train_node_knows_validation_files(tmp_path: Path) -> None:
             variants=load_registry().variants,
             upstream={"data": ("dataset", data)},
         )
-        return {p.code for p in train.check(train.settings(eval_steps=5), context)}
+        return {p.code for p in train.check(TrainSettings(eval_steps=5), context)}
 
     assert "no_validation_rows" not in codes("set")
     assert "no_validation_rows" in codes("set/alone")
@@ -659,7 +660,6 @@ def test_the_estimate_counts_the_rows_of_each_split(tmp_path: Path) -> None:
     from studio.estimate.job import Facts, Job
     from studio.estimate.machine import this_machine
     from studio.estimate.rows import rows_of
-    from studio.node_settings.train import TrainSettings
 
     write(
         tmp_path / "set",

@@ -19,7 +19,7 @@ from studio.estimate.pace import Pace, Way, Work, day_of, duration
 from studio.estimate.timings import read_timing, timing
 from studio.estimate.words import duration as in_words
 from studio.events import Event
-from studio.graph.registry import load_registry
+from studio.node_settings.train import TrainSettings
 
 PLAIN = Way((4, 4, False, "none", False, "cpu"), "lora", False, "padded")
 NOW = time.mktime((2025, 11, 22, 12, 0, 0, 0, 0, -1))
@@ -217,8 +217,7 @@ def test_tokens_of_the_same_data_are_known_from_the_run() -> None:
 
 
 def test_evaluations_are_counted_as_a_run_makes_them() -> None:
-    settings = load_registry().nodes["train"].settings
-    train = settings(max_steps=60, batch_size=8, eval_steps=20, max_length=256)
+    train = TrainSettings(max_steps=60, batch_size=8, eval_steps=20, max_length=256)
     data = DataFacts(1000, 90.0, 250, 0.2, validation=20)
     assert measuring_tokens(train, data) == (3 * 20 * 90.0, 0.0)
     asked = train.model_copy(update={"sample_prompts": "Why?\n\nHow?", "sample_max_tokens": 10})

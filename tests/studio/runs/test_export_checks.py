@@ -18,7 +18,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
 from studio.runs.status import NODE_LOOKS, look_of, view_of
-from studio.runs.summary import summarize
+from studio.runs.summary import TAIL_BYTES, summarize
 
 CHECK = Check(
     "talk-Q8_0.gguf", "Q8_0", "llama.cpp", "green", kl_mean=0.001, kl_p99=0.01, effect=2.0
@@ -146,6 +146,18 @@ def test_lists_of_runs_name_a_failed_export(
     assert (row["status"], row["verdict"]) == ("completed", verdict)
 
 
+def test_the_list_keeps_the_loss_however_much_the_exports_report(tmp_path: Path) -> None:
+    place = tmp_path / "20261130-080000-talk"
+    place.mkdir()
+    started, *others = events_of(CHECK)
+    metric = event("Metric", "train", step=60, steps=60, loss=0.25)
+    progress = [event("Progress", "gguf", done=i, total=2000, unit="rows") for i in range(2000)]
+    lines = [e.to_line() for e in (started, metric, *progress, *others)]
+    assert sum(map(len, lines)) > TAIL_BYTES
+    (place / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    assert summarize(RunFolder(place)).loss == 0.25
+
+
 def test_what_is_not_proven_is_never_shown_as_done() -> None:
     state = ended(replace(CHECK, verdict="not_proven", kl_mean=None, kl_p99=None, cause="Off."))
     view = view_of(state, "completed", name="Talk")
@@ -160,7 +172,7 @@ def test_a_green_check_is_done() -> None:
     assert view_of(state, "completed", name="Talk").nodes["gguf"].state == "done"
     words = "Q8_0 in llama.cpp: ✓ proven. KL 0.001, exact match 0 % → 90 %; 88 %, 97 % of the gain kept."
     assert sentence_of(exact.to_json()) == words
-    assert words in outcome_of(state).learned
+    assert outcome_of(state).learned == ("Q8_0 in llama.cpp: ✓ proven. 97 % of the gain kept.",)
 
 
 def test_damaged_events_are_shown_as_far_as_they_go() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
+from studio.export_folder.parity import Check
 from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
 from studio.graph.ports import ADAPTER, DATASET, MODEL, input_, output
@@ -52,6 +53,7 @@ class BlockSettings(Settings):
         "exit",
         "bad_output",
         "quit",
+        "unfit",
     ] = setting("no", "How", "In which way the step misbehaves.")
     label: str = setting("", "Label", "Any text.")
 
@@ -138,6 +140,9 @@ def _misbehave(context: StepContext, how: str) -> None:
     elif how == "orphan":
         subprocess.Popen(["sh", "-c", "setsid sleep 1000 & sleep 1000"])
         time.sleep(1000)
+    elif how == "unfit":  # as an export whose check fails
+        unfit = Check("x.gguf", "Q4_0", "llama.cpp", "red", "Too few bits.", "Use Q8_0.")
+        context.emit("ExportChecked", **unfit.to_json())
     elif how == "quit":  # helpers that the step forgets
         subprocess.Popen(["sleep", "1000"])
     elif how == "busy":  # one C call that lets other threads run

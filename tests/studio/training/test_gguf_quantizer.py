@@ -10,7 +10,7 @@ import torch
 
 from studio.errors import Stopped, StudioError
 from studio.export_folder import gguf_quantizer
-from studio.export_folder.gguf_quantizer import TYPES, find_quantizer
+from studio.export_folder.gguf_quantizer import TYPES, better_type, find_quantizer
 from studio.graph.registry import load_registry
 from studio.node_settings.export import GgufSettings
 from studio.training.export import gguf as exporter
@@ -84,11 +84,29 @@ def test_each_kind_is_written_as_such(tmp_path: Path) -> None:
         reader = gguf.GGUFReader(folder / f"quant-{kind}.gguf")
         types = [t.tensor_type.name for t in reader.tensors if t.name.endswith("ffn_up.weight")]
         assert set(types) == {TYPES[kind]}, kind
+        last = next(t for t in reader.tensors if t.name == "blk.1.ffn_down.weight")
+        assert last.tensor_type.name == (better_type(last.name, kind, 2) or TYPES[kind]), kind
         entries = reader.fields.get("quantize.imatrix.entries_count")
         assert (entries is not None) == (kind in gguf_quantizer.WITH_MATRIX), kind
         assert f"{kind}: about " in told
         assert f"matrices are stored in another type than {TYPES[kind]}" in told
     assert "Importance matrix: 15 layers, computed on 20 training rows." in told
+
+
+def test_the_layers_that_get_more_bits() -> None:
+    """Of 16 layers, those that llama.cpp chooses for M: the first and the last eighth, and every third between."""
+    more = [
+        layer
+        for layer in range(16)
+        if better_type(f"blk.{layer}.ffn_down.weight", "Q4_K_M", 16) == "Q6_K"
+    ]
+    assert more == [0, 1, 4, 7, 10, 13, 14, 15]
+    for part in ("attn_v", "ffn_down"):
+        assert better_type(f"blk.14.{part}.weight", "Q5_K_M", 16) == "Q6_K"
+        assert better_type(f"blk.3.{part}.weight", "Q3_K_L", 16) == "Q5_K"
+        assert better_type(f"blk.3.{part}.weight", "Q6_K", 16) == ""
+    assert better_type("blk.3.attn_output.weight", "Q3_K_M", 16) == "Q4_K"
+    assert better_type("blk.3.attn_q.weight", "Q4_K_M", 16) == ""
 
 
 @needs_quantizer

@@ -294,3 +294,22 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     with small_files(50_000), pytest.raises(StudioError, match=r"^the merged model could not"):
         merged(tmp_path, adapter)
     assert not list((tmp_path / "merge" / "step").iterdir())
+
+
+def test_the_maximum_file_size_divides_the_weights(tmp_path: Path) -> None:
+    """As chosen in the Merge node, with an index that names the file of every tensor."""
+    from safetensors.torch import load_file
+
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    context = make_context(tmp_path / "merge", Recorder())
+    settings = MergeSettings().model_copy(update={"max_shard_size": 2e-5})  # 20 kB
+    value = merge_adapter(context, adapter.to_json(), settings)
+    files = sorted(Path(value.path).glob("*.safetensors"))
+    assert len(files) > 2
+    index = json.loads((Path(value.path) / "model.safetensors.index.json").read_text("utf-8"))
+    stored = {name: file for file in files for name in load_file(file)}
+    assert index["weight_map"] == {name: file.name for name, file in stored.items()}
+    for file in files:
+        weights = load_file(file)
+        size = sum(t.numel() * t.element_size() for t in weights.values())
+        assert size <= 20_000 or len(weights) == 1

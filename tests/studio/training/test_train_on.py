@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
 from studio.export_folder.model_card import model_card
+from studio.node_settings.lora import LoraSettings
 from studio.node_settings.resize import ResizeSettings
 from studio.training.loop.train import train_adapter
 from studio.training.merge.resize import resize_adapter
 from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
 from studio.values import AdapterValue, DatasetValue
+from studio.variants.lora_method import settings_after
 from tests.studio.training.adapters import (
     logits,
     plain_adapted,
@@ -110,6 +112,10 @@ def test_each_method_goes_on_where_it_ended(tmp_path: Path, method: str) -> None
     old, new = (load_file(Path(v.path) / "adapter_model.safetensors") for v in (first, second))
     assert {n: t.shape for n, t in old.items()} == {n: t.shape for n, t in new.items()}
     assert any(float((old[n] - new[n]).abs().max()) > 1e-4 for n in old)
+    if "r" in METHODS[method].payload.uses and method not in ("adalora", "eva"):  # these choose
+        made = LoraSettings(method=method, r=first.model.r, alpha=first.model.alpha)
+        expected = settings_after(made, METHODS[method].payload)  # of estimate and recipe
+        assert (expected.r, expected.method) == (two["r"], second.model.method)
 
 
 def loss_of(value: AdapterValue) -> float:
