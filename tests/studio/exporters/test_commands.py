@@ -12,7 +12,7 @@ import pytest
 
 from studio.errors import StudioError
 from studio.export_folder import lm_studio
-from studio.export_folder.commands import commands, quoted
+from studio.export_folder.commands import commands, complete_models, quoted
 from studio.export_folder.lm_studio import add_model, models_folder, place_for
 from studio.export_folder.ollama_program import create_model
 from studio.graph.graph import Graph, Node, Wire
@@ -78,6 +78,23 @@ def test_a_base_beside_the_adapter_is_named_from_anywhere(tmp_path: Path) -> Non
     assert found["text-generation-webui"][2:6] == (
         *("--model-dir", str(base.parent), "--model", "base"),
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "complete"),
+    [
+        (["a-Q8_0.gguf", "a-Q4_0.gguf"], ["a-Q4_0.gguf", "a-Q8_0.gguf"]),
+        (["a-F16.gguf", "talk-LoRA.gguf"], []),  # an Ollama folder of an adapter
+        (["talk-LoRA.gguf"], []),
+        ([], []),
+    ],
+)
+def test_what_runs_without_an_adapter(
+    tmp_path: Path, files: list[str], complete: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"GGUF")
+    assert [p.name for p in complete_models(tmp_path)] == complete
 
 
 @pytest.mark.parametrize(
