@@ -16,6 +16,7 @@ from typing import Any
 from studio.export_folder.modelfile import MODELFILE
 from studio.export_folder.readers import vllm_rank
 from studio.model.folder_files import json_or_empty
+from studio.model.mlx_adapter import is_mlx
 
 WINDOWS = os.name == "nt"
 _MODELS = ("merged_model", "tuned_model", "base_model")
@@ -62,27 +63,35 @@ def commands(kind: str, folder: Path) -> list[Command]:
 
 def _model(folder: Path) -> list[Command]:
     place = str(folder)
-    return [
+    found = [
         Command("vLLM", ("vllm", "serve", place)),
         Command(
             "text-generation-webui",
             ("python", "server.py", "--model-dir", str(folder.parent), "--model", folder.name),
         ),
-        Command("MLX", ("mlx_lm.generate", "--model", place, "--prompt", "Hello")),
     ]
+    if not json_or_empty(folder, "lora-studio.json").get(
+        "quantization"
+    ):  # MLX has formats of its own
+        found.append(Command("MLX", ("mlx_lm.generate", "--model", place, "--prompt", "Hello")))
+    return found
 
 
 def _adapter(folder: Path) -> list[Command]:
     config = json_or_empty(folder, "adapter_config.json")
+    if is_mlx(folder):
+        model = str(config.get("model") or "BASE_MODEL")
+        own = ("--model", model, "--adapter-path", str(folder), "--prompt", "Hello")
+        return [Command("MLX", ("mlx_lm.generate", *own))]
     base = str(config.get("base_model_name_or_path") or "BASE_MODEL")
-    own = folder / base
-    if own.is_dir():  # relative to the adapter, and a command is run from anywhere
-        base = str(own.resolve())
-        model: tuple[str, ...] = ("--model-dir", str(Path(base).parent), "--model", Path(base).name)
+    beside = folder / base
+    if beside.is_dir():  # relative to the adapter, and a command is run from anywhere
+        base = str(beside.resolve())
+        place: tuple[str, ...] = ("--model-dir", str(Path(base).parent), "--model", Path(base).name)
     else:
-        model = ("--model", base.replace("/", "_"))  # where its download-model.py puts it
+        place = ("--model", base.replace("/", "_"))  # where its download-model.py puts it
     lora = ("--lora-dir", str(folder.parent), "--lora", folder.name)
-    found = [Command("text-generation-webui", ("python", "server.py", *model, *lora))]
+    found = [Command("text-generation-webui", ("python", "server.py", *place, *lora))]
     loads = _loads(folder).get("vllm", True)
     pattern = config.get("rank_pattern")
     ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]

@@ -57,9 +57,12 @@ def folder_size(folder: Path) -> int:
     return sum(p.stat().st_size for p in model_files(folder))
 
 
-def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights: bool) -> None:
-    """Copy or link these files into ``target``; ``OSError`` is not caught."""
-    files = model_files(folder)
+def copy_files(
+    context: StepContext, folder: Path, target: Path, *, link_weights: bool, weights: bool = True
+) -> None:
+    """Copy or link these files into ``target``, without the weights and their index if these are written otherwise;
+    ``OSError`` is not caught."""
+    files = [p for p in model_files(folder) if weights or not _is_weights(p)]
     total = sum(p.stat().st_size for p in files)
     done = 0
     for path in files:
@@ -70,6 +73,10 @@ def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights
             context.progress("export", _mb(done), _mb(total), "MB")
             continue
         done = _copied(context, path, place, done, total)
+
+
+def _is_weights(path: Path) -> bool:
+    return path.suffix == _WEIGHTS or path.name.endswith(f"{_WEIGHTS}.index.json")
 
 
 def _linked(path: Path, place: Path) -> bool:

@@ -68,8 +68,8 @@ def model_card(
 
 
 def _library(usual: str, command: str) -> str:
-    """The library that loads it; a command runs a GGUF file."""
-    return "gguf" if command else usual
+    """The library that loads it; a command runs a GGUF file, or mlx-lm."""
+    return ("mlx" if command.startswith("mlx_lm") else "gguf") if command else usual
 
 
 def _adapter_card(value: AdapterValue, title: str, form: Sequence[str], command: str) -> str:

@@ -35,7 +35,12 @@ WORDS: dict[str, str] = {
     "not_proven": "? not proven",
 }
 """How a verdict is shown: a sign and a word, so that colour is never the only one."""
-READERS = {"transformers": "transformers", "peft": "PEFT", "llama.cpp": "llama.cpp"}
+READERS = {
+    "transformers": "transformers",
+    "peft": "PEFT",
+    "llama.cpp": "llama.cpp",
+    "mlx": "mlx-lm",
+}
 NOISE = 1e-4
 """Nats: a smaller divergence is rounding in float32, whatever the effect of the adapter."""
 LEAST_GAIN = 0.02

@@ -114,6 +114,8 @@ _PROBLEM_CODES = {
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
     "results.md#the-check-of-an-export": "no_llama_cpp template",
+    "results.md#fp8-awq-gptq-and-nvfp4": "cannot_quantize no_compressed_tensors",
+    "other-programs.md#mlx": "cannot_mlx no_mlx",
     "results.md#use-it-in-another-program": "nothing_to_export",
     "ollama.md": "no_ollama ollama_failed",
     "gguf.md#an-adapter-alone": "gguf_adapter",

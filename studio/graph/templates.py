@@ -54,7 +54,7 @@ TEMPLATES = (
     Template(
         "pretrain-then-instruct",
         "Continued pretraining, then instructions",
-        "Trains on a text, merges the result, and trains that on questions and answers.",
+        "Trains on a text, and goes on with the same adapter on questions and answers.",
     ),
     Template(
         "compare-ranks",

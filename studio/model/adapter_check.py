@@ -6,7 +6,6 @@ initial values, which have no effect. So layers, widths and the vocabulary are c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,20 @@ from studio.model.adapter_files import (
 )
 from studio.model.folder_check import Fault, gguf_faults
 from studio.model.folder_files import json_or_empty, read_json, shown
+from studio.model.layer_names import LAYER, from_number
 from studio.model.layers import LinearModule, read_linear_modules
+from studio.model.mlx_adapter import (
+    MLX_WEIGHTS,
+    as_peft,
+    config_fault,
+    is_mlx,
+    tensor_fault,
+)
 from studio.model.models import classify
 from studio.model.weight_files import BadWeights, tensor_shapes
 
 _PICKLE = "adapter_model.bin"
 _AGAIN = "Download or copy the adapter again."
-_LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 
 Shape = tuple[int, ...]
 
@@ -64,9 +70,12 @@ def adapter_faults(folder: Path, base: Path | None) -> Iterator[Fault]:
         sentence = f"{CONFIG} cannot be read: {shown(str(error))}."
         yield Fault(sentence, "bad_adapter", _AGAIN, str(folder / CONFIG))
         return
-    if not isinstance(config.get("peft_type"), str):
+    if not isinstance(config.get("peft_type"), str) and not is_mlx(folder):
         sentence = f"{CONFIG} has no peft_type, so the method of the adapter is unknown."
         yield Fault(sentence, "bad_adapter", _AGAIN, str(folder / CONFIG))
+        return
+    if is_mlx(folder):
+        yield from _mlx_faults(folder, config, base)
         return
     if WEIGHTS not in names:
         yield _no_weights(folder, names)
@@ -93,6 +102,23 @@ def _gguf_faults(file: Path) -> Iterator[Fault]:
             str(file),
         )
     yield from (f for f in found if f.code != "adapter_folder")
+
+
+def _mlx_faults(folder: Path, config: Mapping[str, Any], base: Path | None) -> Iterator[Fault]:
+    """The faults of an adapter of mlx-lm, which is converted when it is loaded."""
+    where = str(folder / MLX_WEIGHTS)
+    try:
+        shapes = dict(tensor_shapes(folder / MLX_WEIGHTS))
+    except (OSError, BadWeights) as error:
+        yield Fault(f"{shown(str(error))}.", "bad_weights", _AGAIN, where)
+        return
+    reason = config_fault(config) or tensor_fault(shapes)
+    if reason:
+        sentence = f"the adapter of mlx-lm cannot be used: {shown(reason)}."
+        yield Fault(sentence, "bad_adapter", "Fuse it with mlx_lm.fuse, and use the model.", where)
+    elif base is not None:
+        named = {"peft_type": "LORA", "base_model_name_or_path": config.get("model")}
+        yield from _other_base(folder, named, as_peft(shapes), base)
 
 
 def _not_an_adapter(folder: Path, names: set[str]) -> Fault:
@@ -153,9 +179,9 @@ def _other_base(
 
 
 def _layer_count(shapes: Mapping[str, Shape], base: Path) -> str:
-    found = [int(m[1]) for n in shapes if (m := _LAYER.search(n))]
+    found = [int(m[1]) for n in shapes if (m := LAYER.search(n))]
     modules = read_linear_modules(base) or []
-    there = [int(m[1]) for layer in modules if (m := _LAYER.search(f".{layer.name}"))]
+    there = [int(m[1]) for layer in modules if (m := LAYER.search(f".{layer.name}"))]
     if found and there and max(found) > max(there):
         return f"it changes {max(found) + 1} layers, and the base has {max(there) + 1}"
     return ""
@@ -175,7 +201,7 @@ def _vocabulary(shapes: Mapping[str, Shape], base: Path) -> str:
 
 def _layers(config: Mapping[str, Any], shapes: Mapping[str, Shape], base: Path) -> str:
     """A pair of A and B that has no layer in the base, or another width."""
-    modules = {_end_of(m.name): m for m in read_linear_modules(base) or []}
+    modules = {from_number(m.name): m for m in read_linear_modules(base) or []}
     if not modules or config["peft_type"] != "LORA":
         return ""  # PEFT compares the tensors of other methods when it loads them
     for name, shape in shapes.items():
@@ -194,14 +220,8 @@ def _layers(config: Mapping[str, Any], shapes: Mapping[str, Shape], base: Path) 
     return _unknown_layer(shapes, modules)
 
 
-def _end_of(name: str) -> str:
-    """A layer's name from its number on: the part before it depends on how the model was saved."""
-    found = _LAYER.search(f".{name}")
-    return f".{name}"[found.start() :] if found else name
-
-
 def _module(modules: Mapping[str, LinearModule], path: str) -> LinearModule | None:
-    return modules.get(_end_of(path))
+    return modules.get(from_number(path))
 
 
 def _width(name: str, shape: Shape, module: LinearModule) -> str:
@@ -218,7 +238,7 @@ def _unknown_layer(shapes: Mapping[str, Shape], modules: Mapping[str, LinearModu
     kinds = {name.rpartition(".")[2] for name in modules}
     for name in shapes:
         path = name.partition(".lora_")[0].removeprefix(PREFIX)
-        if name.endswith(LORA_A) and _LAYER.search(path) and path.rpartition(".")[2] not in kinds:
+        if name.endswith(LORA_A) and LAYER.search(path) and path.rpartition(".")[2] not in kinds:
             return f"it changes {path}, which the base does not have"
     return ""
 

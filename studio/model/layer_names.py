@@ -25,6 +25,15 @@ _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)(?:\.|$)")
 _EXPERT = re.compile(r"(|.+\.)experts(?:\.\d+)?\.(\w+)")
 
 
+LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
+
+
+def from_number(name: str) -> str:
+    """A layer's name from its number on: the part before it depends on how the model was saved."""
+    found = LAYER.search(f".{name}")
+    return f".{name}"[found.start() :] if found else name
+
+
 def matches(module: str, target: str) -> bool:
     """Whether PEFT puts an adapter on ``module`` for ``target``: the name or its end."""
     return module == target or module.endswith("." + target)

@@ -47,15 +47,25 @@ class ExportSettings(Settings):
 
 
 class SafetensorsSettings(Settings):
-    """The form in which an adapter is written; a model is always written as it is."""
+    """The form in which an adapter is written, and the precision of a model."""
 
-    form: Literal["portable", "as_trained"] = setting(
+    quantization: Literal["none", "fp8"] = setting(
+        "none",
+        "Quantization",
+        "Of a model; adapters are not quantized. FP8 stores the weights of the linear layers in 8 bits with a scale "
+        "per output channel, about half the size of 16 bits, for vLLM, SGLang and transformers (with the package "
+        "compressed-tensors). Embedding, head, norms and the routers of mixtures are kept.",
+        choice_labels={"none": "None", "fp8": "FP8"},
+    )
+
+    form: Literal["portable", "as_trained", "mlx"] = setting(
         "portable",
         "Adapter form",
         "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
         "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
-        "other programs may apply another scale without an error. Models are not affected.",
-        choice_labels={"portable": "Portable", "as_trained": "As trained"},
+        "other programs may apply another scale without an error. MLX is the format of mlx-lm on Apple silicon, for "
+        "its option --adapter-path. Models are not affected.",
+        choice_labels={"portable": "Portable", "as_trained": "As trained", "mlx": "MLX (mlx-lm)"},
     )
     max_rank: int = setting(
         64,
@@ -66,7 +76,7 @@ class SafetensorsSettings(Settings):
         ge=1,
         le=512,
         advanced=True,
-        shown_if={"form": "portable"},
+        shown_if={"form": ["portable", "mlx"]},
     )
 
 

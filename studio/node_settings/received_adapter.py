@@ -12,7 +12,8 @@ class LoadAdapterSettings(Settings):
         "",
         "Adapter",
         "A folder with adapter_config.json and adapter_model.safetensors, as PEFT, Unsloth, LLaMA-Factory and "
-        "Axolotl write them; a GGUF file with a LoRA adapter, as llama.cpp writes it; or a Hub ID such as owner/name.",
+        "Axolotl write them; one with adapters.safetensors, as mlx-lm writes it; a GGUF file with a LoRA adapter, as "
+        "llama.cpp writes it; or a Hub ID such as owner/name.",
         widget="adapter",
         placeholder="no adapter selected",
     )

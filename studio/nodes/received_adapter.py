@@ -20,12 +20,15 @@ def files(settings: LoadAdapterSettings, project_dir: Path) -> Iterable[Path]:
     """The files of a local adapter; one on the Hub is identified by its name and revision."""
     from studio.model.adapter_check import adapter_folder
     from studio.model.adapter_files import CONFIG, WEIGHTS
+    from studio.model.mlx_adapter import MLX_WEIGHTS
 
     folder = adapter_folder(settings.adapter.strip(), project_dir)
     if folder is not None and folder.is_file():
         yield folder
     elif folder is not None and settings.adapter.strip():
-        yield from (p for p in (folder / CONFIG, folder / WEIGHTS) if p.is_file())
+        yield from (
+            p for p in (folder / CONFIG, folder / WEIGHTS, folder / MLX_WEIGHTS) if p.is_file()
+        )
 
 
 def check(settings: LoadAdapterSettings, context: CheckContext) -> Iterable[Problem]:
@@ -71,8 +74,9 @@ NODE = NodeType(
     category="Model",
     purpose="prepare",
     icon="folder-open",
-    help="An adapter from a folder, a GGUF file or the Hub, as PEFT, Unsloth, LLaMA-Factory, Axolotl and llama.cpp "
-    "write them. It is used like one that was trained here: train it further, merge, resize, evaluate or export it.",
+    help="An adapter from a folder, a GGUF file or the Hub, as PEFT, Unsloth, LLaMA-Factory, Axolotl, mlx-lm and "
+    "llama.cpp write them. It is used like one that was trained here: train it further, merge, resize, evaluate or "
+    "export it.",
     stages=("prepare",),
     settings=LoadAdapterSettings,
     run=run,

@@ -29,7 +29,8 @@ def is_adapter(path: Path) -> bool:
 
 def base_of(path: Path) -> str:
     """The base model that the adapter names, where it can be used here: a folder, or a Hub ID; else empty."""
-    named = json_or_empty(path, CONFIG).get("base_model_name_or_path") if path.is_dir() else None
+    config = json_or_empty(path, CONFIG) if path.is_dir() else {}
+    named = config.get("base_model_name_or_path", config.get("model"))  # PEFT, mlx-lm
     if not isinstance(named, str) or not named:
         return ""
     folder = path / Path(named).expanduser()

@@ -21,11 +21,13 @@ Exportable = ModelValue | AdapterValue
 class Readable:
     """Something in an export that a program loads: ``path`` relative to the folder of the export (empty: the
     folder itself), ``title`` tells it from the others of the same export, such as the quantization of a file.
-    ``reader`` is the program with which it is compared after the export."""
+    ``reader`` is the program with which it is compared after the export, ``needs`` a package of
+    ``studio.export_folder.optional`` without which it cannot be."""
 
-    reader: Literal["transformers", "peft", "llama.cpp"]
+    reader: Literal["transformers", "peft", "llama.cpp", "mlx"]
     path: str = ""
     title: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Exporter:
     approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
     artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
     ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
-    impossible. ``links``: inside a run, weights are linked and take no space.
+    impossible. ``links(value, settings)``: whether weights are linked inside a run, and take no space.
     """
 
     accepts: tuple[str, ...]
@@ -63,4 +65,4 @@ class Exporter:
     artifact_kind: Callable[[Exportable], str]
     size_with: Callable[[Exportable, Any], int] | None = None
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
-    links: bool = False
+    links: Callable[[Exportable, Any], bool] = lambda value, settings: False

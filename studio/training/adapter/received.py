@@ -32,11 +32,13 @@ from studio.model.adapter_config import (
 )
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, scale_of
 from studio.model.folder_files import shown
+from studio.model.mlx_adapter import is_mlx
 from studio.node_settings.received_adapter import LoadAdapterSettings
 from studio.system import busy_files, disk
 from studio.system.atomic import write_atomic
 from studio.training.adapter.convert import make_plain_ranks
 from studio.training.adapter.received_gguf import convert_gguf
+from studio.training.adapter.received_mlx import convert_mlx
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.skeleton import skeleton
@@ -61,6 +63,9 @@ def load_received(
     if source.suffix.lower() == ".gguf":
         context.phase("load", "Converting the adapter from GGUF")
         source = _converted(source, base, context.folder / "converted")
+    elif is_mlx(source):
+        context.phase("load", "Converting the adapter of mlx-lm")
+        source = _converted_mlx(context, source, base, context.folder / "converted")
     with disk.explain_errors("the adapter", folder, needed=None):
         folder.mkdir(parents=True, exist_ok=True)
         copy_files(context, source, folder, link_weights=False)
@@ -93,6 +98,17 @@ def _converted(file: Path, base: ModelValue, folder: Path) -> Path:
     """The adapter of a GGUF file in the format of PEFT, compared with the base like any other."""
     with disk.explain_errors("the adapter", folder, needed=None):
         convert_gguf(file, Path(base.path), folder)
+    _refuse_faults(folder, base)
+    return folder
+
+
+def _converted_mlx(context: StepContext, source: Path, base: ModelValue, folder: Path) -> Path:
+    """The adapter of mlx-lm in the format of PEFT."""
+    with disk.explain_errors("the adapter", folder, needed=None):
+        words = convert_mlx(source, Path(base.path), folder)
+    context.notice(
+        f"The adapter of mlx-lm was converted to the format of PEFT: {words}.", level="info"
+    )
     _refuse_faults(folder, base)
     return folder
 

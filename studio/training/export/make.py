@@ -49,7 +49,7 @@ def export(
     needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if place or not exporter.links:
+        if place or not exporter.links(value, own):
             _refuse_full(folder, needed)
         written = exporter.write(context, value, own, made.staging) or Written()
         evaluated = _evaluated(context, value)

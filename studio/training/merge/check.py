@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,32 @@ def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path)
     free_memory()
     largest = max(float(w.abs().max()) for w in wanted)
     return Difference(_largest_difference(found, wanted), largest)
+
+
+def changed_difference(
+    context: StepContext, value: AdapterValue, folder: Path, change: Callable[[Any], None]
+) -> Difference:
+    """How the logits of the adapter in ``folder``, loaded by PEFT, differ from those of the base model to which
+    ``change`` was done. ``value`` gives base and tokenizer."""
+    base, texts = value.model.model, _token_rows(value.path)
+    both = None
+    if base.quantization == "none" and is_large(base) and pick_device().type == "cpu":
+        context.phase("verify", "Comparing the saved adapter")
+        with suppress(NotStreamed):
+            wanted = streamed_logits(context, Path(base.path), None, texts, change)
+            both = streamed_logits(context, Path(base.path), str(folder), texts), wanted
+    if both is None:
+        model = load_base(context, base, "Loading the base model to compare")
+        change(model)
+        context.phase("verify", "Comparing the saved adapter")
+        wanted = _logits(context, model, texts)
+        del model
+        free_memory()
+        fresh = load_base(context, base, "Loading the base model to compare")
+        both = _logits(context, PeftModel.from_pretrained(fresh, str(folder)), texts), wanted
+        del fresh
+    free_memory()
+    return Difference(_largest_difference(*both), max(float(w.abs().max()) for w in both[1]))
 
 
 def _streamed_adapters(

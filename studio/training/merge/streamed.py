@@ -7,7 +7,7 @@ is loaded by plain PEFT, and computed by its forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,14 @@ class NotStreamed(Exception):
 
 @torch.no_grad()
 def streamed_logits(
-    context: StepContext, base: Path, adapter: str | None, rows: Sequence[list[int]]
+    context: StepContext,
+    base: Path,
+    adapter: str | None,
+    rows: Sequence[list[int]],
+    change: Callable[[Any], None] | None = None,
 ) -> list[torch.Tensor]:
     """Logits of every position in float32, (tokens, vocabulary) per row; all rows in one forward pass on the CPU.
+    ``change`` may add hooks to the layers of the base model.
 
     Raises ``NotStreamed`` if a weight is not stored under the name of its layer, or is read outside of it.
     """
@@ -46,6 +51,8 @@ def streamed_logits(
         model = PeftModel.from_pretrained(
             model, adapter, low_cpu_mem_usage=True, torch_device="cpu"
         ).get_base_model()
+    if change is not None:
+        change(model)
     model.eval()
     stored = StoredWeights(base)
     weights = _Weights(stored, prefix, tied)

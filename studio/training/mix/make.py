@@ -12,10 +12,11 @@ import torch
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.adapter_mix import PORTS, AdapterMixSettings
-from studio.system import disk
+from studio.system import busy_files, disk
 from studio.training.export.portable import NotPlain, Plain, plain_form, write_plain
 from studio.training.mix.combine import combined, grid, norms_and_cosines, used
 from studio.training.mix.losses import losses
+from studio.training.mix.verify import EXACT, reload_difference
 from studio.training.model.quiet import quiet_libraries
 from studio.values import (
     AdapterValue,
@@ -72,6 +73,12 @@ def mix_adapters(
     with disk.explain_errors("the adapter", folder, needed=needed):
         folder.mkdir(parents=True, exist_ok=True)
         write_plain(context, result, value, folder, value.model.model.path)
+    weighted = list(zip(plains, weights, strict=True))
+    try:
+        difference = reload_difference(context, value, folder, weighted, result, settings.method)
+    except BaseException:
+        busy_files.tidy(folder)
+        raise
     total = sum(abs(w) * n for w, n in zip(weights, norms, strict=True))
     mixture = Mixture(
         method=settings.method,
@@ -90,7 +97,7 @@ def mix_adapters(
         losses=measured,
         rows=rows,
     )
-    _tell(context, mixture, result)
+    _tell(context, mixture, result, difference)
     named = {s.title: w for s, w in zip(sources, weights, strict=True)}
     loss = next((m.loss for m in measured if tuple(m.weights) == weights), None)
     metrics = {} if loss is None else {"eval_loss": loss}
@@ -115,7 +122,7 @@ def mix_adapters(
         dataset=None,
         train=value.train,
         metrics=metrics,
-        reload_difference=0.0,
+        reload_difference=difference,
         mixture=mixture,
     )
 
@@ -233,10 +240,16 @@ def _rounded(weights: tuple[float, ...], measured: Sequence[MixedLoss]) -> tuple
     return min(points, key=lambda p: max(abs(a - b) for a, b in zip(p, weights, strict=True)))
 
 
-def _tell(context: StepContext, mixture: Mixture, result: Plain) -> None:
+def _tell(context: StepContext, mixture: Mixture, result: Plain, difference: float) -> None:
     parts = used({s.title: s.weight for s in mixture.sources})
-    exact = mixture.method in ("linear", "cat")
+    exact = mixture.method in EXACT
     how = "the exact sum" if exact else f"{100 * mixture.kept:.2f} % of the combined change is kept"
+    of = "the sum of the adapters" if exact else "the combined changes"
+    context.notice(
+        f"The saved adapter was loaded by PEFT: its logits differ from those of {of} on the base model by at most "
+        f"{difference:.2g}.",
+        level="info",
+    )
     context.notice(f"Combined: {parts}, as a LoRA of rank {result.rank}; {how}.", level="info")
     against = [
         (mixture.sources[i].title, mixture.sources[j].title)

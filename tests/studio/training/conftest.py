@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+_READ_MODEL = "studio.training.export.parity.read_model"
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +32,22 @@ def quiet_transformers() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers and PEFT read in this process, which has imported them; llama.cpp in its own."""
+    from studio.training.export.parity import gate, read_model
+
+    ask = gate._Gate._ask
+
+    def here(self: Any, module: str, asked: dict[str, Any], what: str) -> Any:
+        if module != _READ_MODEL:
+            return ask(self, module, asked, what)
+        try:
+            return read_model.answer(json.loads(json.dumps(asked)))
+        except Exception as error:
+            raise gate._Failed(str(error)) from error
+
+    monkeypatch.setattr(gate._Gate, "_ask", here)
+    monkeypatch.setattr(read_model, "tell", lambda **message: None)

@@ -14,6 +14,9 @@ from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
 from studio.node_settings.adapter_mix import AdapterMixSettings
+from studio.training.loop.train import train_adapter
+from studio.training.merge import check as merge_check
+from studio.training.mix import make
 from studio.training.mix.combine import grid
 from studio.training.mix.make import mix_adapters
 from studio.values import AdapterValue, ModelValue
@@ -25,7 +28,14 @@ from tests.studio.training.adapters import (
     save_family,
     tiny_base,
 )
-from tests.studio.training.steps import Recorder, dataset_value, make_context, model_value
+from tests.studio.training.steps import (
+    Recorder,
+    dataset_value,
+    make_context,
+    model_value,
+    settings_of,
+)
+from tests.studio.training.test_parity import change as change_file
 from tests.tiny import VOCABULARY
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
@@ -405,3 +415,60 @@ def test_the_result_is_like_a_trained_adapter(tmp_path: Path) -> None:
     difference = (logits(plain_model(merged.path)) - logits(plain_adapted(mix))).abs().max()
     assert float(difference) < 1e-3
     assert not math.isnan(float(difference))
+
+
+@pytest.mark.parametrize("method", ["linear", "svd"])
+def test_the_saved_adapter_is_compared_with_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As it is, and after one of its matrices was written wrongly."""
+    adapters = pair(tmp_path, tiny_base(tmp_path))
+    recorder = Recorder()
+    mix = mixed(tmp_path, adapters, (0.7, -0.4), recorder, method=method)
+    assert mix.reload_difference < 1e-4
+    sentences = " ".join(e.get("sentence") for e in recorder.named("Notice"))
+    of = "the sum of the adapters" if method == "linear" else "the combined changes"
+    assert f"its logits differ from those of {of} on the base model by at most" in sentences
+    write = make.write_plain
+
+    def damaged(context: Any, plain: Any, *rest: Any) -> None:
+        write(context, plain, *rest)
+        file = context.folder / "adapter" / "adapter_model.safetensors"
+        change_file(
+            file,
+            lambda name, t: t * 1.2 if name.endswith("0.self_attn.q_proj.lora_B.weight") else t,
+        )
+
+    monkeypatch.setattr(make, "write_plain", damaged)
+    with pytest.raises(StudioError) as caught:
+        mixed(tmp_path / "b", adapters, (0.7, -0.4), method=method)
+    assert caught.value.code == "reload_mismatch"
+    assert not (tmp_path / "b" / "mix" / "step" / "adapter").exists()
+
+
+def test_a_large_base_is_read_layer_by_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison gives the same difference as with the model in memory."""
+    adapters = pair(tmp_path, tiny_base(tmp_path))
+    monkeypatch.setattr(merge_check, "is_large", lambda value: True)
+    monkeypatch.setattr(merge_check, "load_base", None)
+    assert mixed(tmp_path, adapters, (0.7, -0.4)).reload_difference < 1e-4
+
+
+def test_a_mix_is_trained_further(tmp_path: Path) -> None:
+    """The next Train node starts from the combination, and names it in the log."""
+    adapters = pair(tmp_path, tiny_base(tmp_path))
+    mix = mixed(tmp_path, adapters, (0.7, 0.4))
+    recorder = Recorder()
+    dataset = dataset_value(tmp_path / "rows", 14, 4)
+    inputs = {"dataset": dataset.to_json(), "model": mix.to_json()}
+    context = make_context(tmp_path / "train", recorder)
+    settings = settings_of(max_steps=4, eval_at_start=True)
+    trained = train_adapter(context, inputs, settings)
+    assert trained.reload_difference < 1e-3
+    begins, ends = logits(plain_adapted(mix)), logits(plain_adapted(trained))
+    base = logits(plain_model(mix.model.model.path))
+    assert float((ends - begins).abs().max()) > 0
+    near, far = float((ends - begins).norm()), float((ends - base).norm())
+    assert near < far  # it went on from the mix, not from the base

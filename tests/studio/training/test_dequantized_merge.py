@@ -19,6 +19,7 @@ from studio.values import AdapterValue, ModelValue
 from tests.studio.training.adapters import plain_model, random_adapter, save_family, tiny_base
 from tests.studio.training.gguf_models import FAMILIES
 from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.studio.training.test_parity import exported
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -111,3 +112,31 @@ def test_a_base_that_was_not_quantized_is_said(tmp_path: Path) -> None:
     assert "base_weights" not in value.merged_from[-1]
     sentences = " ".join(e.get("sentence") for e in recorder.named("Notice"))
     assert "was not quantized in the training" in sentences
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.usefixtures("one_process")
+def test_an_export_is_compared_with_what_was_trained(tmp_path: Path, kind: str) -> None:
+    """The reference of a model that was merged into its dequantized weights has these weights, too; that of one that
+    was merged into the original weights has those, and says so."""
+    base = quantized(tiny_base(tmp_path, hidden=64), kind)
+    adapter = random_adapter(tmp_path, base, size=0.3)
+    for weights, near in (("dequantized", True), ("original", False)):
+        value = merged(tmp_path / weights, adapter, base_weights=weights)
+        _, recorder = exported(tmp_path / weights, value)
+        (event,) = recorder.named("ExportChecked")
+        assert event.get("verdict") == "green", event.data
+        assert event.get("kl_mean") < 1e-6 < event.get("effect")
+        said = f"dequantized from {kind}" if near else f"not with those in {kind}"
+        assert said in event.get("reference")
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_merge_into_other_weights_is_seen(tmp_path: Path) -> None:
+    """A model that is said to have the weights of its training, and has the original ones."""
+    base = quantized(tiny_base(tmp_path, hidden=64), "nf4")
+    value = merged(tmp_path, random_adapter(tmp_path, base, size=0.3), base_weights="original")
+    record = {**value.merged_from[-1], "base_weights": "dequantized"}
+    _, recorder = exported(tmp_path, value.model_copy(update={"merged_from": [record]}))
+    (event,) = recorder.named("ExportChecked")
+    assert event.get("kl_mean") > 1e-6

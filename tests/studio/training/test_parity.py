@@ -22,7 +22,6 @@ from studio.node_settings.export import ExportSettings, GgufSettings
 from studio.training.export import gguf_weights
 from studio.training.export.gguf import write_gguf
 from studio.training.export.make import export
-from studio.training.export.parity import gate, read_model
 from studio.training.export.parity.gate import check_export
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.training.tokens.chat import load_tokenizer
@@ -37,7 +36,6 @@ from tests.studio.training.test_merge import merged
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 MODEL, ADAPTER = Readable("transformers", title="Model"), Readable("peft", title="Adapter")
 ROWS = 4
-READ_MODEL = "studio.training.export.parity.read_model"
 TARGETS = ["q_proj", "k_proj", "up_proj", "down_proj"]
 WEIGHTS = "model.safetensors"
 
@@ -58,23 +56,6 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> AdapterValue:
 def model(adapter: AdapterValue, tmp_path_factory: pytest.TempPathFactory) -> ModelValue:
     """The adapter merged into its base."""
     return merged(tmp_path_factory.mktemp("merged"), adapter)
-
-
-@pytest.fixture
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers and PEFT read in this process, which has imported them; llama.cpp in its own."""
-    ask = gate._Gate._ask
-
-    def here(self: Any, module: str, asked: dict[str, Any], what: str) -> Any:
-        if module != READ_MODEL:
-            return ask(self, module, asked, what)
-        try:
-            return read_model.answer(json.loads(json.dumps(asked)))
-        except Exception as error:
-            raise gate._Failed(str(error)) from error
-
-    monkeypatch.setattr(gate._Gate, "_ask", here)
-    monkeypatch.setattr(read_model, "tell", lambda **message: None)
 
 
 def exported(

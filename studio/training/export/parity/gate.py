@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from studio.errors import Stopped, StudioError
-from studio.export_folder import llama_cpp
+from studio.export_folder import llama_cpp, optional
 from studio.export_folder.model_card import base_name
 from studio.export_folder.parity import CAUSES, Check, bits_of, gain_kept, judged
 from studio.graph.context import StepContext
 from studio.model.folder_check import folder_faults
 from studio.model.folder_files import json_or_empty
+from studio.model.mlx_adapter import is_mlx
 from studio.model.weight_files import stored_tensors
 from studio.node_settings.export import GgufSettings
 from studio.system import busy_files, hardware
@@ -47,6 +48,7 @@ from studio.variants.exporter import Exportable, Readable
 logger = logging.getLogger(__name__)
 _READ_MODEL = "studio.training.export.parity.read_model"
 _READ_GGUF = "studio.training.export.parity.read_gguf"
+_READ_MLX = "studio.training.export.parity.read_mlx"
 _POLL_S, _GRACE_S = 0.1, 3.0
 _SAMPLE = 48
 """Tokens whose embeddings are compared."""
@@ -133,6 +135,7 @@ class _Gate:
         self.trained = trained_as(value)
         self.tokenizer = load_tokenizer(self.trained.path if self.trained else value.path)
         self.base = _base_of(value, self.trained)
+        self.dequantized = _is_dequantized(value, self.base)
         self.config = config_of(Path(self.base.path))
         size = int(getattr(self.config.get_text_config(), "vocab_size", 0) or len(self.tokenizer))
         self.vocabulary = size
@@ -149,6 +152,9 @@ class _Gate:
             return _unproven(
                 part, "llama.cpp is not installed.", llama_cpp.missing_words(), self.folder
             )
+        if part.needs and not optional.is_installed(part.needs):
+            why = f"{optional.PACKAGES[part.needs].title} is not installed."
+            return _unproven(part, why, optional.missing_words(part.needs), self.folder)
         plain = Check(
             part.path,
             part.title,
@@ -184,8 +190,21 @@ class _Gate:
         return replace(found, cause=cause)
 
     def _words(self) -> str:
-        what = "the trained model" if self._is_whole() else "base and adapter, not merged"
-        return f"{what}, in {self.dtype}"
+        if self._is_whole():
+            return f"the trained model, in {self.dtype}"
+        kind = self.base.quantization
+        weights = ""
+        if self.dequantized:
+            weights = f"; the base with the weights of its training, dequantized from {kind}"
+        elif kind != "none":
+            weights = (
+                f"; the base with its original weights, not with those in {kind} of the training"
+            )
+        return f"base and adapter, not merged, in {self.dtype}{weights}"
+
+    def _base_weights(self) -> dict[str, Any] | None:
+        """The base whose quantized weights the trained model is read with; ``None`` for the stored weights."""
+        return self.base.model_dump(mode="json") if self.dequantized else None
 
     def _is_whole(self) -> bool:
         """Whether the trained model is stored as a whole, instead of as an adapter."""
@@ -202,6 +221,8 @@ class _Gate:
                 return _caused(code, f" ({fault.sentence.rstrip('.')})")
         if part.reader == "peft":
             return self._adapter_fault(where)
+        if part.reader == "mlx" and not is_mlx(where):
+            return _caused("missing_file")
         return {}
 
     def _adapter_fault(self, where: Path) -> dict[str, Any]:
@@ -243,11 +264,11 @@ class _Gate:
         stages = []
         adapter = None if self._is_whole() or self.trained is None else self.trained.path
         whole = self.value.path if adapter is None else self.base.path
+        weights = self._base_weights() if adapter is not None else None
+        stage = {"model": self.base.path, "adapter": None, "trained": True, "quantized": weights}
         if adapter is not None or (isinstance(self.value, ModelValue) and self.value.base):
-            stages.append(
-                {"name": "before", "model": self.base.path, "adapter": None, "trained": True}
-            )
-        stages.append({"name": "after", "model": whole, "adapter": adapter, "trained": True})
+            stages.append({**stage, "name": "before"})
+        stages.append({**stage, "name": "after", "model": whole, "adapter": adapter})
         key = json.dumps([self._request(), stages], sort_keys=True).encode()
         digest = hashlib.sha256(key).hexdigest()
         kept = _kept.get(digest)
@@ -268,6 +289,9 @@ class _Gate:
         """What the program of a part answered; the probabilities are in ``exported.npy``."""
         if part.reader == "llama.cpp":
             return self._read_gguf(where)
+        if part.reader == "mlx":
+            own = {"name": "exported", "model": self.base.path, "adapter": str(where)}
+            return self._ask(_READ_MLX, self._request(out=str(self.place), **own), "the adapter")
         adapter = str(where) if part.reader == "peft" else None
         stage = {
             "name": "exported",
@@ -449,7 +473,8 @@ class _Gate:
             given = self._prompts(template)
         else:
             try:
-                own = load_tokenizer(where)
+                # mlx-lm takes it from the base model
+                own = load_tokenizer(self.base.path if part.reader == "mlx" else where)
                 given = self._prompts(own.chat_template, own)
             except StudioError as error:
                 return False, None, f" {error}"
@@ -548,6 +573,7 @@ class _Gate:
             known=str(known) if part.reader == "llama.cpp" else None,
             model=self.base.path if adapter else self.value.path,
             adapter=adapter,
+            quantized=self._base_weights() if adapter else None,
         )
         try:
             found = self._ask(_READ_MODEL, asked, "the cause of the difference")
@@ -579,6 +605,15 @@ def _base_of(value: Exportable, trained: AdapterValue | None) -> ModelValue:
         return trained.model.model
     assert isinstance(value, ModelValue)
     return value.base or value
+
+
+def _is_dequantized(value: Exportable, base: ModelValue) -> bool:
+    """Whether the adapter was merged into the quantized weights of its training, dequantized."""
+    if not isinstance(value, ModelValue) or not value.merged_from:
+        return False
+    return (
+        base.quantization != "none" and value.merged_from[-1].get("base_weights") == "dequantized"
+    )
 
 
 def _place(base: ModelValue) -> tuple[torch.device, str]:

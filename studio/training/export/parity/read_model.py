@@ -23,8 +23,10 @@ from studio.model.trust import may_run_code
 from studio.training.answer.generate import left_padded
 from studio.training.export.gguf_weights import permuted
 from studio.training.export.parity.compare import difference
+from studio.training.merge.dequantized import dequantizer
 from studio.training.model.load import config_of, free_memory
 from studio.training.model.quiet import quiet_libraries
+from studio.values import ModelValue
 
 _BATCH = 8
 _TIMED = 16
@@ -62,7 +64,7 @@ def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
         if loaded != stage["model"]:
             del model
             free_memory()
-            model, loaded = _loaded(stage["model"], asked), stage["model"]
+            model, loaded = _loaded(stage["model"], asked, stage.get("quantized")), stage["model"]
         if stage["adapter"]:
             model, loaded = _adapted(model, stage["adapter"]), ""
         assert model is not None
@@ -80,8 +82,11 @@ def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _loaded(folder: str, asked: Mapping[str, Any]) -> Any:
-    """The model in a folder as plain transformers loads it. Raises ``ValueError`` if weights are missing."""
+def _loaded(
+    folder: str, asked: Mapping[str, Any], quantized: Mapping[str, Any] | None = None
+) -> Any:
+    """The model in a folder as plain transformers loads it; with ``quantized``, the description of the base of a
+    training, with the weights of that training. Raises ``ValueError`` if weights are missing."""
     from transformers import AutoModelForCausalLM
 
     tell(progress="loading the model")
@@ -99,6 +104,11 @@ def _loaded(folder: str, asked: Mapping[str, Any]) -> Any:
     missing = sorted(info["missing_keys"])
     if missing:
         raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+    if quantized:
+        tell(progress="quantizing the model as in its training")
+        weight = dequantizer(ModelValue.model_validate(quantized))
+        for name, parameter in model.named_parameters():
+            parameter.data = weight(name, parameter.data).to(parameter)
     return model
 
 
@@ -199,7 +209,7 @@ def _diagnose(asked: Mapping[str, Any]) -> dict[str, float]:
         if math.isfinite(kl):
             found[code] = min(kl, found.get(code, kl))
 
-    model = _loaded(asked["model"], asked)
+    model = _loaded(asked["model"], asked, asked.get("quantized"))
     if asked["adapter"]:
         model = _adapted(model, asked["adapter"])
         for code, change in _faults(model):
