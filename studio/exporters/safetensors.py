@@ -29,7 +29,7 @@ def write(
 ) -> Written:
     """Write the files of the model or adapter into ``folder``."""
     if not isinstance(value, AdapterValue):
-        if settings.quantization == "fp8":
+        if settings.model_quantization == "fp8":
             from studio.training.export.fp8 import write_fp8
 
             return write_fp8(context, value, folder)
@@ -57,7 +57,7 @@ def _size(value: Exportable, settings: SafetensorsSettings) -> int:
 
 
 def _quantizes(value: Exportable, settings: SafetensorsSettings) -> bool:
-    return not isinstance(value, AdapterValue) and settings.quantization != "none"
+    return not isinstance(value, AdapterValue) and settings.model_quantization != "none"
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
@@ -67,7 +67,7 @@ def check(context: CheckContext) -> Iterable[Problem]:
     chosen = getattr(own, "format_settings", {})
     if chosen.get("form") == "mlx" and context.input_types.get("model") == "adapter":
         yield from _without_mlx(context)
-    if chosen.get("quantization", "none") == "none" or context.input_types.get("model") != "model":
+    if chosen.get("model_quantization", "none") == "none" or context.input_types.get("model") != "model":
         return
     for kind, settings in context.upstream.values():
         if kind != "base_model" or settings is None:
@@ -78,14 +78,14 @@ def check(context: CheckContext) -> Iterable[Problem]:
             yield context.problem(
                 "the model cannot be written in FP8: GPT-2 stores its layers as (in, out), which the programs that "
                 "read FP8 do not quantize.",
-                "format_settings.quantization",
+                "format_settings.model_quantization",
                 hint="Set Quantization to None.",
                 code="cannot_quantize",
             )
     if not optional.is_installed("compressed-tensors"):
         yield context.problem(
             "the model in FP8 will not be proven, because compressed-tensors is not installed.",
-            "format_settings.quantization",
+            "format_settings.model_quantization",
             hint=optional.missing_words("compressed-tensors"),
             code="no_compressed_tensors",
             severity="warning",

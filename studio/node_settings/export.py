@@ -49,7 +49,7 @@ class ExportSettings(Settings):
 class SafetensorsSettings(Settings):
     """The form in which an adapter is written, and the precision of a model."""
 
-    quantization: Literal["none", "fp8"] = setting(
+    model_quantization: Literal["none", "fp8"] = setting(
         "none",
         "Quantization",
         "Of a model; adapters are not quantized. FP8 stores the weights of the linear layers in 8 bits with a scale "

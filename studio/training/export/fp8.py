@@ -63,7 +63,7 @@ def plan_fp8(folder: Path) -> Fp8Plan:
             "its layers otherwise).",
             title="The model cannot be written in FP8",
             hint="Set Quantization to None.",
-            field="format_settings.quantization",
+            field="format_settings.model_quantization",
             code="cannot_quantize",
         )
     made = []

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 needs_reader = pytest.mark.skipif(
     find_spec("compressed_tensors") is None, reason="needs compressed-tensors"
 )
-FP8 = {"quantization": "fp8"}
+FP8 = {"model_quantization": "fp8"}
 MOE = {
     "vocab_size": 264,
     "hidden_size": 32,
@@ -121,7 +121,7 @@ def test_layers_that_are_stored_otherwise_are_refused(tmp_path: Path) -> None:
     value = model_value(save_noisy(tmp_path / "model", *FAMILIES["gpt2"]))
     with pytest.raises(StudioError, match="GPT-2 stores its layers otherwise") as caught:
         exported(tmp_path, value, format_settings=FP8, check_rows=0)
-    assert caught.value.field == "format_settings.quantization"
+    assert caught.value.field == "format_settings.model_quantization"
 
 
 def test_without_its_reader_it_is_not_proven(
