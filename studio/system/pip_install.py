@@ -276,7 +276,8 @@ def _explained(package: OptionalPackage, words: str) -> str:
 
 def _failed(package: OptionalPackage, why: str) -> StudioError:
     return StudioError(
-        f"{package.title} could not be installed. {why}",
+        f"{package.title} could not be installed.",
         title="The installation failed",
+        hint=why,
         code="not_installed",
     )

@@ -118,7 +118,8 @@ def test_a_failure_says_why(make_session: MakeSession, qtbot: QtBot, missing: En
     qtbot.waitUntil(lambda: session.window.inspector.findChild(InstallButton) is not None)
     session.window.inspector.findChild(InstallButton).click()
     dialog = install(session, qtbot)
-    assert dialog.sentence.text().startswith("Tiny reader could not be installed.")
+    assert dialog.sentence.text() == "Tiny reader could not be installed."
+    assert "no build of tiny-reader" in dialog.detail.text()
     assert dialog.install_button.text() == "Try Again"
     assert dialog.install_button.isVisible()
     assert [p.code for p in session.problems.problems if p.code == "no_llama_cpp"]

@@ -43,9 +43,6 @@ class InstallDialog(QDialog):
         self.bar = QProgressBar(self)
         self.bar.setAccessibleName("Progress of the installation")
         self.bar.setTextVisible(False)
-        keep = self.bar.sizePolicy()
-        keep.setRetainSizeWhenHidden(True)
-        self.bar.setSizePolicy(keep)
         self.bar.hide()
         self.install_button = QPushButton("Install", self)
         self.install_button.setObjectName("install")
@@ -145,6 +142,8 @@ class InstallDialog(QDialog):
     def _may_try_again(self) -> None:
         self.install_button.setText("Try Again")
         self.install_button.show()
+        self.install_button.setDefault(True)
+        self.install_button.setFocus()
 
     def reject(self) -> None:
         """Qt: Esc, Stop and the cross of the window: stop the download first."""

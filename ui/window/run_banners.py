@@ -128,8 +128,8 @@ def missing_reader(session: Session) -> None:
         session.window.banner.offer(
             "install",
             "triangle-alert",
-            "llama.cpp is not installed, so that the GGUF files of this run will count as not proven. The run goes on "
-            "meanwhile.",
+            "llama.cpp is not installed, so that the GGUF files of this run will count as not proven. It can be "
+            "installed while the run goes on.",
             [(LLAMA_CPP.button, lambda: open_install(LLAMA_CPP))],
             guide=guide.PARTS["install"],
         )
