@@ -132,15 +132,15 @@ def _download(
     """Download the package alone: what it needs is part of the program."""
     wheels, temporary = place / "wheels", place / "tmp"
     temporary.mkdir()
-    total = 0.0
+    total = done = 0.0
 
     def look(lines: list[str]) -> None:
-        nonlocal total
+        nonlocal total, done
         if stopped():
             raise Stopped
         total = total or next(filter(None, map(announced_bytes, lines)), 0.0)
-        share = min(bytes_in(place) / total, 1.0) if total else None
-        tell(f"Downloading {package.title}", share)
+        done = max(done, bytes_in(place))  # pip moves the file at the end
+        tell(f"Downloading {package.title}", min(done / total, 1.0) if total else None)
 
     code, words = _pip(
         "download",
@@ -270,8 +270,8 @@ def _explained(package: OptionalPackage, words: str) -> str:
             f"{sys.version_info[0]}.{sys.version_info[1]}."
         )
     errors = [line for line in words.splitlines() if line.startswith("ERROR")]
-    last = (errors or words.strip().splitlines() or ["no reason was given"])[-1]
-    return f"pip says: {last.removeprefix('ERROR: ').strip()}"
+    why = (errors or words.strip().splitlines()[-1:] or ["no reason was given"])[0]
+    return f"pip says: {why.removeprefix('ERROR: ').strip()}"
 
 
 def _failed(package: OptionalPackage, why: str) -> StudioError:
