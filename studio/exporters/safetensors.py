@@ -82,22 +82,22 @@ def check(context: CheckContext) -> Iterable[Problem]:
                 hint="Set Quantization to None.",
                 code="cannot_quantize",
             )
-    if not optional.is_installed("compressed-tensors"):
+    if not optional.is_installed(optional.CT):
         yield context.problem(
             "the model in FP8 will not be proven, because compressed-tensors is not installed.",
             "format_settings.model_quantization",
-            hint=optional.missing_words("compressed-tensors"),
+            hint=optional.missing_words(optional.CT),
             code="no_compressed_tensors",
             severity="warning",
         )
 
 
 def _without_mlx(context: CheckContext) -> Iterable[Problem]:
-    if not optional.is_installed("mlx-lm"):
+    if not optional.is_installed(optional.MLX):
         yield context.problem(
             "the adapter for mlx-lm will not be proven, because mlx-lm is not installed.",
             "format_settings.form",
-            hint=optional.missing_words("mlx-lm"),
+            hint=optional.missing_words(optional.MLX),
             code="no_mlx",
             severity="warning",
         )

@@ -20,6 +20,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.export_folder.copy_files import copy_files
+from studio.export_folder.optional import CT
 from studio.graph.context import StepContext
 from studio.model.folder_files import read_json
 from studio.system.atomic import write_atomic
@@ -159,7 +160,7 @@ def write_fp8(context: StepContext, value: ModelValue, folder: Path) -> Written:
         ("layers in 8 bits", f"{len(plan.quantized)}"),
         ("not quantized", ", ".join([*_ends(plan.kept), "embedding", "norms"])),
     )
-    readable = Readable("transformers", title="FP8", needs="compressed-tensors")
+    readable = Readable("transformers", title="FP8", needs=CT)
     return Written(rows, {"quantization": "fp8"}, readable=(readable,))
 
 

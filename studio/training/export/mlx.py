@@ -17,6 +17,7 @@ import torch
 from studio.errors import StudioError
 from studio.export_folder.copy_files import copy_files
 from studio.export_folder.model_card import base_name
+from studio.export_folder.optional import MLX
 from studio.graph.context import StepContext
 from studio.model.adapter_files import CONFIG, LORA_A, LORA_B, PREFIX, scale_of
 from studio.model.folder_files import json_or_empty
@@ -80,7 +81,7 @@ def write_mlx(
         (("form", words), ("loads in PEFT, vLLM and llama.cpp", "no: it is for mlx-lm")),
         {"form": "mlx", "loads": {"peft": False, "vllm": False, "llama_cpp": False}},
         command,
-        (Readable("mlx", title="Adapter", needs="mlx-lm"),),
+        (Readable("mlx", title="Adapter", needs=MLX),),
     )
 
 

@@ -149,11 +149,10 @@ class _Gate:
     def _checked(self, part: Readable) -> Check:
         where = self.folder / part.path
         if part.reader == "llama.cpp" and not llama_cpp.is_installed():
-            return _unproven(
-                part, "llama.cpp is not installed.", llama_cpp.missing_words(), self.folder
-            )
+            why, hint = "llama.cpp is not installed.", llama_cpp.missing_words()
+            return replace(_unproven(part, why, hint, self.folder), code=llama_cpp.NO_READER)
         if part.needs and not optional.is_installed(part.needs):
-            why = f"{optional.PACKAGES[part.needs].title} is not installed."
+            why = f"{part.needs} is not installed."
             return _unproven(part, why, optional.missing_words(part.needs), self.folder)
         plain = Check(
             part.path,
