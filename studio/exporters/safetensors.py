@@ -67,7 +67,10 @@ def check(context: CheckContext) -> Iterable[Problem]:
     chosen = getattr(own, "format_settings", {})
     if chosen.get("form") == "mlx" and context.input_types.get("model") == "adapter":
         yield from _without_mlx(context)
-    if chosen.get("model_quantization", "none") == "none" or context.input_types.get("model") != "model":
+    if (
+        chosen.get("model_quantization", "none") == "none"
+        or context.input_types.get("model") != "model"
+    ):
         return
     for kind, settings in context.upstream.values():
         if kind != "base_model" or settings is None:

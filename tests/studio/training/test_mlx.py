@@ -141,7 +141,10 @@ def test_what_is_no_adapter_is_named(tmp_path: Path, change: dict[str, Any], wor
 
 def test_another_base_is_named(tmp_path: Path) -> None:
     folder = write_mlx_adapter(tmp_path / "theirs", tiny_base(tmp_path))
-    with pytest.raises(StudioError, match="the layer of the base has 64") as caught:
+    with pytest.raises(
+        StudioError,
+        match=r"does not belong to this base model: .* and the layer of the base has 128",
+    ) as caught:
         loaded(tmp_path, tiny_base(tmp_path / "other", hidden=64), folder)
     assert caught.value.code == "other_base"
 
