@@ -6,7 +6,7 @@ file that llama.cpp applies to its base model in GGUF.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
+from studio.export_folder.gguf_quantizations import options as quantizations
 from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
-from studio.graph.node_type import CheckContext, Variant
+from studio.graph.node_type import CheckContext, Option, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder, starter_of
 from studio.node_settings.export import GgufSettings
@@ -91,6 +92,19 @@ def _missing_program(context: CheckContext) -> Iterable[Problem]:
         )
 
 
+def options(context: CheckContext, name: str) -> Sequence[Option]:
+    """The quantizations, with the sizes of the files of the connected model."""
+    from studio.estimate.job import shape_of_model
+
+    if name not in ("quantizations", "quantization"):
+        return ()
+    bases = [s for kind, s in context.upstream.values() if kind == "base_model" and s is not None]
+    model = str(getattr(bases[-1], "model", "")) if bases else ""
+    is_model = context.input_types.get("model") == "model"
+    shape = shape_of_model(model, context.project_dir) if model and is_model else None
+    return quantizations(shape)
+
+
 def _kind(value: Exportable) -> str:
     return "adapter_gguf" if isinstance(value, AdapterValue) else "gguf"
 
@@ -110,5 +124,6 @@ VARIANT = Variant(
         _kind,
         size_with=_size,
         check=check,
+        options=options,
     ),
 )

@@ -114,7 +114,7 @@ _PROBLEM_CODES = {
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
     "results.md#the-check-of-an-export": "no_llama_cpp template",
-    "results.md#use-it-in-another-program": "nothing_to_export",
+    "results.md#use-it-in-another-program": "nothing_to_export nothing_to_use",
     "ollama.md": "no_ollama ollama_failed",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",

@@ -183,7 +183,8 @@ class FieldRow(QWidget):
             grid.addWidget(self._label_side, 0, 0)
             grid.addWidget(self.editor, 0, 1)
         row = 1 if stacked else 0
-        grid.addWidget(self._reset, row, 2, Qt.AlignmentFlag.AlignVCenter)
+        side = Qt.AlignmentFlag.AlignTop if self.editor.tall else Qt.AlignmentFlag.AlignVCenter
+        grid.addWidget(self._reset, row, 2, side)
         if below is not None:
             grid.addWidget(below, row + 1, 0, 1, 3)
         grid.addWidget(self._help, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
@@ -281,7 +282,9 @@ def words_for(spec: FieldSpec, value: Any) -> str:
         return special[value]
     if isinstance(value, bool):
         return "on" if value else "off"
-    if spec.choices:
+    if isinstance(value, (list, tuple)) and value:
+        return line(", ".join(map(str, value)), MOST_IN_QUOTES)
+    if spec.choices and not isinstance(value, (list, tuple)):
         return spec.choice_label(value)
     if isinstance(value, (int, float)):
         return f"{to_text(value)} {_one_or_many(spec.meta.unit, value)}".strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def export(
         checks = check_export(
             context, value, made.staging, written.readable, settings.check_rows, evaluated
         )
+        if checks and written.rules:
+            checks[0] = replace(checks[0], rules=tuple(asdict(rule) for rule in written.rules))
         _describe(context, value, exporter, made.staging, written, checks)
     _tell(context, checks)
     if made.folder != folder:
