@@ -116,6 +116,7 @@ _PROBLEM_CODES = {
     "results.md#the-check-of-an-export": "no_llama_cpp template",
     "results.md#use-it-in-another-program": "nothing_to_export nothing_to_use",
     "ollama.md": "no_ollama ollama_failed",
+    "lm-studio.md": "lm_studio_adapter no_lm_studio",
     "gguf.md#an-adapter-alone": "gguf_adapter",
     _RESIZE: "cannot_resize nothing_to_shrink",
     _ADAPTER_MIX: "cannot_mix mix_without_rows no_mix_weight other_mix_base",

@@ -21,11 +21,13 @@ Exportable = ModelValue | AdapterValue
 class Readable:
     """Something in an export that a program loads: ``path`` relative to the folder of the export (empty: the
     folder itself), ``title`` tells it from the others of the same export, such as the quantization of a file.
-    ``reader`` is the program with which it is compared after the export."""
+    ``reader`` is the program with which it is compared after the export. ``base`` is the path of the file in the
+    export to which an adapter is applied, if that is written, too."""
 
     reader: Literal["transformers", "peft", "llama.cpp"]
     path: str = ""
     title: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def _no_options(context: CheckContext, name: str) -> Sequence[Option]:
     return ()
 
 
+def _usual_place(settings: Any, project: str, chosen: Path | None) -> Path | None:
+    del settings, project, chosen
+    return None
+
+
 @dataclass(frozen=True)
 class Exporter:
     """``write(context, value, settings, folder)`` fills an empty folder and need not clean up; it may return
@@ -72,7 +79,9 @@ class Exporter:
     artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
     ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
     impossible. ``options(context, name)`` describes the choices of a setting of the format, in the order in which they
-    are shown. ``links``: inside a run, weights are linked and take no space.
+    are shown. ``place(settings, project, chosen)`` is where the export is written, given the name of the project and
+    the folder that the user has chosen, if any; ``None``: in the latter, or in the run. It may raise ``StudioError``.
+    ``links``: inside a run, weights are linked and take no space.
     """
 
     accepts: tuple[str, ...]
@@ -82,4 +91,5 @@ class Exporter:
     size_with: Callable[[Exportable, Any], int] | None = None
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
     options: Callable[[CheckContext, str], Sequence[Option]] = _no_options
+    place: Callable[[Any, str, Path | None], Path | None] = _usual_place
     links: bool = False

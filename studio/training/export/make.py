@@ -45,8 +45,9 @@ def export(
         )
     own = variant.settings.model_validate(settings.format_settings)
     context.phase("export", f"Writing {variant.title}")
-    place = settings.folder.strip()
-    folder = context.resolve(place) if place else context.folder / "export"
+    chosen = context.resolve(settings.folder.strip()) if settings.folder.strip() else None
+    place = exporter.place(own, context.project_name, chosen) or chosen
+    folder = place or context.folder / "export"
     needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:

@@ -14,7 +14,13 @@ from studio.events import event
 from studio.export_folder.folder import write_manifest
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
-from tests.studio.runs.toy_runs import finished
+from tests.studio.runs import toy_runs
+
+
+def toy_run(root: Path) -> RunFolder:
+    folder = toy_runs.folder(root)
+    assert toy_runs.run_here(folder) == "completed"
+    return folder
 
 
 def ollama_export(root: Path) -> Path:
@@ -46,7 +52,7 @@ def test_a_run_names_them_and_lists_them(
 ) -> None:
     from studio.cli.report import print_results
 
-    folder, export = finished(tmp_path), ollama_export(tmp_path)
+    folder, export = toy_run(tmp_path), ollama_export(tmp_path)
     made = event("ArtifactSaved", "export", kind="ollama_folder", path=str(export))
     text = folder.events_path.read_text(encoding="utf-8").splitlines()
     text.insert(-1, made.to_line().strip())
@@ -67,9 +73,9 @@ def test_a_run_names_them_and_lists_them(
 
 
 def test_nothing_to_run_and_no_such_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = finished(tmp_path)
+    folder = toy_run(tmp_path)
     runs = str(folder.path.parent)
-    assert main(["commands", folder.id, "--runs", runs]) == 1
+    assert main(["commands", folder.id, "--runs", runs]) == 2
     assert "contains nothing that other programs run" in capsys.readouterr().err
-    assert main(["commands", "no-such", "--runs", runs]) == 1
+    assert main(["commands", "no-such", "--runs", runs]) == 2
     assert "There is no run “no-such”" in capsys.readouterr().err
