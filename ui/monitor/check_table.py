@@ -22,7 +22,9 @@ from ui.monitor.table_look import read_only_rows
 from ui.style import theme
 from ui.style.widgets import plain_tip
 
-MOST_ROWS = 6
+MOST_ROWS, PADDING_PX = 6, 6
+CAUSE, CAUSE_DIGITS = len(COLUMNS), 42
+"""The column of causes, and its width in digits; the tip shows all of a longer one."""
 _HEADS = {
     "what": "Export",
     "check": "Check",
@@ -60,11 +62,15 @@ class CheckTable(QTableWidget):
                 item.setToolTip(_TIPS.get(item.text(), ""))
         read_only_rows(self)
         self.setAccessibleName("Checks of the exports")
-        self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
+        self.setStyleSheet(f"QTableWidget::item {{ padding-left: {PADDING_PX}px; }}")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(CAUSE, QHeaderView.ResizeMode.Interactive)
+        header.moveSection(
+            CAUSE, 2
+        )  # beside the check: the last columns are out of view in a narrow window
         theme.changed.connect(self._fill)
         self.hide()
 
@@ -98,6 +104,9 @@ class CheckTable(QTableWidget):
                 if column == 1:
                     item.setForeground(getattr(look, row.role))
                 self.setItem(number, column, item)
+        self.setColumnHidden(CAUSE, not any(row.cause for _, row in found))
+        most = self.fontMetrics().horizontalAdvance("0") * CAUSE_DIGITS
+        self.setColumnWidth(CAUSE, min(most, self.sizeHintForColumn(CAUSE) + 2 * PADDING_PX))
         self.setVisible(bool(self._checks))
         self._fit()
 

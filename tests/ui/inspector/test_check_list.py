@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from studio.export_folder import gguf_quantizations
 from studio.graph.document import Document
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
 from ui.inspector.editors.check_list import OptionBox
@@ -148,8 +149,6 @@ def test_what_is_not_installed_is_marked_with_its_command(
 def test_names_of_other_versions_are_kept_until_they_are_cleared(
     qtbot: Any, document: Document, panel: InspectorPanel
 ) -> None:
-    from studio.graph.edits import set_setting
-
     document.edit(set_setting(document.graph, "export", PATH, ["q8_0", "Q9_X"]), "elsewhere")
     assert box(panel, "Q8_0").isChecked()
     assert box(panel, "Q9_X").isChecked()
@@ -169,3 +168,19 @@ def test_an_adapter_has_no_sizes(document: Document, qtbot: Any) -> None:
     panel.show()
     panel.show_nodes(("export",))
     assert row(panel, "Q8_0").fact.text() == ""
+
+
+def test_the_list_of_an_ollama_folder_has_the_sizes_too(
+    document: Document, panel: InspectorPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recommended ones first; another base model has other sizes."""
+    monkeypatch.setattr(gguf_quantizations, "find_quantizer", lambda: None)
+    document.edit(set_setting(document.graph, "export", "format", "ollama"), "Format")
+    combo: Any = panel.findChild(QWidget, "field:format_settings.quantization")
+    texts = [combo.itemText(i) for i in range(combo.count())]
+    assert texts[:2] == ["Q8_0  ≈ 145 MB", "Q4_K_M  ≈ 105 MB  needs llama-quantize, not installed"]
+    assert combo.currentText() == "Q8_0  ≈ 145 MB"
+    model = "mistralai/Mistral-7B-Instruct-v0.3"
+    document.edit(set_setting(document.graph, "base", "model", model), "Model")
+    assert combo.currentText() == "Q8_0  ≈ 7.7 GB"
+    assert combo.count() == 22

@@ -49,5 +49,8 @@ def test_a_row_for_each_file_with_its_cause(qtbot: QtBot) -> None:
         ["Adapter in llama.cpp", "✓ rules met"],
     )
     assert state.checks[-1]["verdict"] == "green"  # of the run: a refusal of vLLM is no failure
+    head = panel.checks.horizontalHeader()
+    assert head.visualIndex(len(first) - 1) == 2  # in view also in a narrow window
+    assert panel.checks.columnWidth(len(first) - 1) > 100
     panel.show_state(None)
     assert panel.checks.isHidden()
