@@ -164,6 +164,7 @@ class NodeForm(QWidget):
             choose_model=lambda: self.model_wanted.emit(self.node_id),
             guide_place=lambda path, spec: guide.of_setting(self.type_id, path, spec.meta.group),
             label=self._label_of,
+            connected=self._connected,
         )
         form = Form(
             self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all
@@ -247,6 +248,12 @@ class NodeForm(QWidget):
     def _choices(self, name: str) -> tuple[str, ...]:
         """What a setting of this node can be, as its files say."""
         return choices_of(self.node, self._node_type, self._document.project_dir, name)
+
+    def _connected(self, port: str) -> bool:
+        """Whether a setting of this input is used; those of no input always are."""
+        graph = self._document.graph
+        known = port and graph.has(self.node_id)
+        return not known or graph.wire_into(self.node_id, port) is not None
 
     def _options(self, path: str) -> tuple[Option, ...]:
         """What the choices of a setting mean in this project."""

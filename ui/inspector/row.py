@@ -151,10 +151,12 @@ class FieldRow(QWidget):
         longest = max((metrics.horizontalAdvance(word) for word in words), default=0)
         return longest + self._info.width() + 8
 
-    def room_beside(self, width: int, label_width: int) -> bool:
-        """Whether there is enough space for the editor next to a label of this width (pixels)."""
+    def room_beside(self, width: int, label_width: int, number: bool = False) -> bool:
+        """Whether there is enough space for the editor, or for a ``number`` in it, next to a label of this width
+        (pixels)."""
         rest = width - label_width - self._reset.width() - 2 * self._grid.horizontalSpacing()
-        return not self.editor.wide and self.editor.needed_width() <= rest
+        least = self.editor.number_width() if number else self.editor.needed_width()
+        return not self.editor.wide and least <= rest
 
     def lay_out(self, stacked: bool, label_width: int) -> None:
         """Put the label above the editor, or beside it in a column of this width (pixels)."""

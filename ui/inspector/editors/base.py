@@ -20,7 +20,7 @@ from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec
 
 _DIGITS = 10
-_FRAME_PX = 44
+FRAME_PX = 44
 _UNDO_KEYS = (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo)
 
 
@@ -35,7 +35,8 @@ class FieldContext:
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
     ``names`` can be, ``options`` what the choices of a field mean in this project. ``choose_model`` opens
     the base model chooser for this node. ``guide_place`` gives the place of the guide that explains a field, by
-    its path. ``label`` is that of a field, which names the connected node if it belongs to an input.
+    its path. ``label`` is that of a field, which names the connected node if it belongs to an input;
+    ``connected`` is whether there is one.
     """
 
     registry: Registry
@@ -50,6 +51,7 @@ class FieldContext:
     options: Callable[[str], Sequence[Option]] = lambda path: ()
     guide_place: Callable[[str, FieldSpec], str] = lambda path, spec: ""
     label: Callable[[FieldSpec], str] = lambda spec: spec.meta.label
+    connected: Callable[[str], bool] = lambda port: True
 
 
 class Editor(QWidget):
@@ -91,9 +93,13 @@ class Editor(QWidget):
         self.setFocusProxy(control)
         self.row.addWidget(control, 1)
 
+    def number_width(self) -> int:
+        """The width (pixels) of a number."""
+        return self.fontMetrics().horizontalAdvance("0") * _DIGITS + FRAME_PX
+
     def needed_width(self) -> int:
         """The width (pixels) below which the value could not be read."""
-        return self.fontMetrics().horizontalAdvance("0") * _DIGITS + _FRAME_PX
+        return self.number_width()
 
     def set_value(self, value: Any) -> None:
         """Show a value; emits nothing."""
