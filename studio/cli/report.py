@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bootstrap.requirements import launcher
+from studio.cli.made import programs_of
 from studio.cli.terminal import draw
-from studio.cli.use_in import programs_of
 from studio.events import Event
 from studio.export_folder.mixture import Table, mixture_in, tables
 from studio.export_folder.parity import COLUMNS, rows_of

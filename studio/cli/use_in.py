@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from studio.cli.made import commands_for
 from studio.errors import StudioError
-from studio.export_folder.commands import Command, commands
 from studio.export_folder.folder import MANIFEST
 from studio.model.folder_files import json_or_empty
 from studio.runs.folder import find_run
 from studio.runs.follow import state_at_present
 from studio.runs.outcome import artifact_words, outcome_of
-from studio.runs.state import RunState
 
 
 def use_in(options: argparse.Namespace) -> int:
@@ -70,15 +69,3 @@ def _of(
                 "command": command.line(),
                 "arguments": list(command.arguments),
             }
-
-
-def commands_for(artifact: Mapping[str, Any]) -> list[Command]:
-    """The commands for one artifact of a run; none if its folder is missing."""
-    folder = Path(str(artifact.get("path") or ""))
-    return commands(str(artifact.get("kind")), folder) if folder.is_dir() else []
-
-
-def programs_of(state: RunState) -> list[str]:
-    """The programs for which a run has made something, without repetition."""
-    found = (c.program for a in outcome_of(state).made for c in commands_for(a))
-    return list(dict.fromkeys(p.partition(" (")[0].partition(",")[0] for p in found))
