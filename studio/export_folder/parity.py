@@ -340,11 +340,12 @@ def short_sentence_of(check: Mapping[str, Any]) -> str:
 
 
 def together(verdict: str, checks: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> str:
-    """A sentence about several checks with the same verdict, after the titles of their nodes: ``✓ proven: Model in
-    transformers, Q8_0 in llama.cpp. At least 97 % of the gain kept.``"""
-    names = ", ".join(f"{t}{row_words(c)[0]}" for t, c in zip(titles, checks, strict=True))
+    """A sentence about several checks with the same verdict: ``✓ proven: Model in transformers, Q8_0 in llama.cpp. At
+    least 97 % of the gain kept.`` ``titles`` are those of their nodes, empty where there is one."""
+    named = zip(titles, checks, strict=True)
+    names = ", ".join(f"{row_words(c)[0]}{f' ({t})' if t else ''}" for t, c in named)
     kept = [k for k in (_number(check.get("gain_kept")) for check in checks) if k is not None]
-    at_least = "At least " if len(kept) > 1 else ""
+    at_least = "At least " if len(kept) > 1 and min(kept) < max(kept) else ""
     gain = f" {at_least}{percent(min(kept))} of the gain kept." if kept else ""
     return f"{WORDS.get(verdict, verdict)}: {names}.{gain}"
 

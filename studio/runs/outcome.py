@@ -161,9 +161,10 @@ def _checks(state: RunState) -> list[str]:
     found = []
     for verdict in dict.fromkeys(("green", *verdicts)):
         checks = [c for c in state.checks if str(c.get("verdict")) == verdict]
-        titles = [f"{state.title_of(str(c['node']))}, " if several else "" for c in checks]
+        titles = [state.title_of(str(c["node"])) if several else "" for c in checks]
         if verdict != "green" and verdict == worst(verdicts):
-            found += [f"{t}{short_sentence_of(c)}" for t, c in zip(titles, checks, strict=True)]
+            named = zip(titles, checks, strict=True)
+            found += [f"{t}, {short_sentence_of(c)}" if t else short_sentence_of(c) for t, c in named]
         elif checks:
             found.append(together(verdict, checks, titles))
     return found
