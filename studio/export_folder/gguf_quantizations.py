@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from studio.export_folder.gguf_quantizer import (
-    PACKAGE,
-    TYPES,
-    WITH_MATRIX,
-    find_quantizer,
-)
+from studio.export_folder.gguf_quantizer import TYPES, WITH_MATRIX, find_quantizer
 from studio.export_folder.gguf_sizes import file_size
 from studio.graph.node_type import Option
 from studio.model.facts import sized
 from studio.model.shapes import Shape
+from studio.system.optional_packages import LLAMA_QUANTIZE
 
 RECOMMENDED = "Recommended"
 FULL, EIGHT, LEGACY = "Full precision", "8-bit", "4- and 5-bit, legacy"
@@ -73,7 +68,7 @@ def options(shape: Shape | None) -> tuple[Option, ...]:
             purpose.words + (_MATRIX if name in WITH_MATRIX else ""),
             f"≈ {sized(file_size(shape, name))}" if shape is not None else "",
             _MISSING if missing and name in TYPES else "",
-            f'"{sys.executable}" -m pip install {PACKAGE}' if missing and name in TYPES else "",
+            LLAMA_QUANTIZE.id if missing and name in TYPES else "",
         )
         for name, purpose in PURPOSES.items()
     )

@@ -39,15 +39,15 @@ class Fact:
 @dataclass(frozen=True)
 class Option:
     """One choice of a setting, for the form: what it is for, a fact about it in this project, such as the size of the
-    file, and what is ``missing`` on this computer, with the command that installs it. Options of one ``group`` are
-    shown together."""
+    file, and what is ``missing`` on this computer, with the id of the optional ``package`` that brings it. Options of
+    one ``group`` are shown together."""
 
     value: str
     group: str = ""
     words: str = ""
     fact: str = ""
     missing: str = ""
-    command: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,9 @@ def _checks(state: RunState) -> list[str]:
         titles = [state.title_of(str(c["node"])) if several else "" for c in checks]
         if verdict != "green" and verdict == worst(verdicts):
             named = zip(titles, checks, strict=True)
-            found += [f"{t}, {short_sentence_of(c)}" if t else short_sentence_of(c) for t, c in named]
+            found += [
+                f"{t}, {short_sentence_of(c)}" if t else short_sentence_of(c) for t, c in named
+            ]
         elif checks:
             found.append(together(verdict, checks, titles))
     return found

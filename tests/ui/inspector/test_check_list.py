@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessible, QGuiApplication
+from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from studio.export_folder import gguf_quantizations
@@ -15,6 +15,7 @@ from studio.graph.document import Document
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
+from studio.system.optional_packages import LLAMA_QUANTIZE
 from ui.inspector.editors.check_list import OptionBox
 from ui.inspector.panel import InspectorPanel
 
@@ -134,12 +135,11 @@ def test_what_is_not_installed_is_marked_with_its_command(
     assert "needs llama-quantize, which is not installed" in box(panel, "Q4_K_M").accessibleName()
     told: Any = panel.findChild(QWidget, "missing-option")
     assert told.isVisibleTo(panel)
-    assert told.text().startswith(
-        "! Needs llama-quantize, which is not installed. Install it with: "
-    )
-    button: Any = panel.findChild(QWidget, "copy-command")
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    assert QGuiApplication.clipboard().text().endswith("-m pip install ik-llama-cpp-python")
+    how = f"Install it with: {LLAMA_QUANTIZE.command}"
+    assert told.text() == f"! Needs llama-quantize, which is not installed. {how}"
+    button: Any = panel.findChild(QWidget, f"install:{LLAMA_QUANTIZE.id}")
+    assert button.isVisibleTo(panel)
+    assert button.text() == "Install llama-quantize (60 MB)…"
     monkeypatch.setattr(gguf_quantizations, "find_quantizer", lambda: Path("llama-quantize"))
     document.notify_listeners()
     assert not told.isVisibleTo(panel)

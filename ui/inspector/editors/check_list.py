@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QGuiApplication, QPalette
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.graph.node_type import Option
 from studio.graph.schema import FieldSpec
+from studio.system.optional_packages import PACKAGES
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.section import Section
 from ui.style import theme
-from ui.style.widgets import IconButton, MutedLabel, clear, plain_tip
+from ui.style.install_button import InstallButton
+from ui.style.widgets import MutedLabel, clear, plain_tip
 
 _INDENT_PX, _GAP_PX = 22, 6
 _SIGN = "!"
@@ -74,34 +76,32 @@ class OptionBox(QWidget):
 
 
 class Missing(QWidget):
-    """What is not installed on this computer, and the command that installs it, to be copied."""
+    """What is not installed on this computer, the command that installs it, and a button that does."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._command = ""
+        self._package = ""
         self.text = MutedLabel("", self)
         self.text.setObjectName("missing-option")
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.button = IconButton("copy", "Copy the command", self)
-        self.button.setObjectName("copy-command")
-        self.button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._command))
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(_GAP_PX)
-        row.addWidget(self.text, 1)
-        row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(_GAP_PX)
+        self._column.addWidget(self.text)
         self.hide()
 
     def show_missing(self, options: Sequence[Option]) -> None:
         """Show what the options need, if something is missing."""
         option = next((o for o in options if o.missing), None)
-        self._command = option.command if option is not None else ""
+        package = PACKAGES.get(option.package) if option is not None else None
         if option is not None:
             what = f"{option.missing[:1].upper()}{option.missing[1:]}"
-            self.text.setText(
-                f"{_SIGN} {what}, which is not installed. Install it with: {option.command}"
-            )
-        self.button.setVisible(bool(self._command))
+            how = f" Install it with: {package.command}" if package is not None else ""
+            self.text.setText(f"{_SIGN} {what}, which is not installed.{how}")
+        if package is not None and package.id != self._package:
+            clear(self._column, keep=1)
+            self._package = package.id
+            self._column.addWidget(InstallButton(package, self), 0, Qt.AlignmentFlag.AlignLeft)
         self.setVisible(option is not None)
 
 
