@@ -111,6 +111,11 @@ def test_each_click_is_one_step_to_undo(
     document.undo()
     assert chosen(document) is None
     assert not box(panel, "Q4_K_M").isChecked()
+    box(panel, "Q4_K_M").setFocus()
+    for _ in range(2):  # on and off, while the focus stays
+        qtbot.keyClick(box(panel, "Q4_K_M"), Qt.Key.Key_Space)
+    document.undo()
+    assert chosen(document) == ["Q8_0", "Q4_K_M"]
 
 
 def test_without_any_the_field_says_so(
