@@ -17,7 +17,7 @@ from studio.training.export.fp8 import plan_fp8, quantized
 from studio.values import ModelValue
 from tests.small_disk import small_disk
 from tests.studio.training.adapters import random_adapter, save_family
-from tests.studio.training.gguf_models import FAMILIES, save_noisy
+from tests.studio.training.gguf_models import FAMILIES, make_bpe_tokenizer, save_noisy
 from tests.studio.training.steps import dataset_value, model_value
 from tests.studio.training.test_load_adapter import sentences
 from tests.studio.training.test_merge import merged
@@ -49,6 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelValue:
     root = tmp_path_factory.mktemp("fp8")
     base = model_value(save_noisy(root / "model", *FAMILIES["qwen3"]))
     adapter = random_adapter(root, base, 0.3, target_modules="all-linear")
+    make_bpe_tokenizer().save_pretrained(adapter.path)
     data = dataset_value(root / "rows", train=4, validation=4)
     return merged(root, adapter.model_copy(update={"dataset": data}))
 

@@ -213,10 +213,8 @@ def test_without_mlx_it_is_not_proven(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("family", "dora"),
     [
-        *((f, False) for f in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")),
-        *((f, True) for f in ("qwen2", "gemma3", "phi3")),
-        ("gemma3", False),
-        ("phi3", False),
+        *((f, False) for f in ("llama", "mistral")),
+        ("llama", True),
     ],
 )
 def test_mlx_itself_computes_the_same(tmp_path: Path, family: str, dora: bool) -> None:
