@@ -101,8 +101,8 @@ VARIANT = Variant(
     title="GGUF",
     order=20,
     help="Files for llama.cpp, Ollama, LM Studio and other programs that run models without Python. Supported "
-    "are the architectures that people train most (Llama, Mistral, Mixtral, Qwen, Gemma, Phi, SmolLM, Granite, OLMo and "
-    "others); another one is a problem before the run.",
+    "are the architectures that people train most (Llama, Mistral, Mixtral, Qwen, Gemma, Phi, SmolLM, Granite, OLMo "
+    "and others); another one is a problem before the run.",
     settings=GgufSettings,
     payload=Exporter(
         ("model", "adapter"),
