@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,9 @@ def export(
         )
     own = variant.settings.model_validate(settings.format_settings)
     context.phase("export", f"Writing {variant.title}")
-    place = settings.folder.strip()
-    folder = context.resolve(place) if place else context.folder / "export"
+    chosen = context.resolve(settings.folder.strip()) if settings.folder.strip() else None
+    place = exporter.place(own, context.project_name, chosen) or chosen
+    folder = place or context.folder / "export"
     needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
@@ -56,6 +58,8 @@ def export(
         checks = check_export(
             context, value, made.staging, written.readable, settings.check_rows, evaluated
         )
+        if checks and written.rules:
+            checks[0] = replace(checks[0], rules=tuple(asdict(rule) for rule in written.rules))
         _describe(context, value, exporter, made.staging, written, checks)
     _tell(context, checks)
     if made.folder != folder:
