@@ -24,7 +24,7 @@ def write(
 ) -> Written:
     """Write the files of the model or adapter into ``folder``."""
     if not isinstance(value, AdapterValue):
-        in_run = folder.is_relative_to(context.folder)
+        in_run = any(folder.is_relative_to(p) for p in (context.folder, context.checkpoints))
         copy_files(context, Path(value.path), folder, link_weights=in_run)
         return Written(readable=(Readable("transformers", title="Model"),))
     from studio.training.export.adapter import write_adapter
@@ -32,7 +32,8 @@ def write(
     return write_adapter(context, value, settings, folder)
 
 
-def _kind(value: Exportable) -> str:
+def kind(value: Exportable) -> str:
+    """The kind of the resulting artifact."""
     if isinstance(value, AdapterValue):
         return "adapter"
     if not value.merged_from:
@@ -50,6 +51,6 @@ VARIANT = Variant(
     "load them.",
     settings=SafetensorsSettings,
     payload=Exporter(
-        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind, links=True
+        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), kind, links=True
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from studio.graph.node_type import CheckContext
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
+    from studio.export_folder.parity import Check
     from studio.graph.context import StepContext
 
 Exportable = ModelValue | AdapterValue
@@ -32,12 +33,14 @@ class Readable:
 class Written:
     """What the export has to say about its content: rows of fact and value for the model card, values for the
     manifest, the command line that runs it, if it is not loaded by transformers or PEFT, and what can be read back
-    in order to compare it with the model or adapter that was exported."""
+    in order to compare it with the model or adapter that was exported. ``place`` is what others load it by, if it
+    is not a folder: the ID of a repository."""
 
     card: tuple[tuple[str, str], ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     readable: tuple[Readable, ...] = ()
+    place: str = ""
 
 
 def _no_check(context: CheckContext) -> Iterable[Problem]:
@@ -54,7 +57,10 @@ class Exporter:
     approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
     artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
     ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
-    impossible. ``links``: inside a run, weights are linked and take no space.
+    impossible. ``links``: inside a run, weights are linked and take no space. ``kind_with(value, settings)`` replaces
+    ``artifact_kind`` where it depends on the settings. ``publish(context, value, settings, folder, checks)`` takes the
+    finished and checked folder to its place outside this computer, and returns details of the artifact, such as its
+    ``url``; the folder stays if it raises, and the run goes on from there when it is resumed.
     """
 
     accepts: tuple[str, ...]
@@ -64,3 +70,11 @@ class Exporter:
     size_with: Callable[[Exportable, Any], int] | None = None
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
     links: bool = False
+    kind_with: Callable[[Exportable, Any], str] | None = None
+    publish: (
+        Callable[[StepContext, Exportable, Any, Path, Sequence[Check]], dict[str, Any]] | None
+    ) = None
+
+    def kind(self, value: Exportable, settings: Any) -> str:
+        """The kind of the artifact that is made with these settings of the exporter."""
+        return self.kind_with(value, settings) if self.kind_with else self.artifact_kind(value)
