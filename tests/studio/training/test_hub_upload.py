@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 import yaml
 
 from studio.errors import Stopped, StudioError
+from studio.export_folder.folder import write_manifest
 from studio.export_folder.parity import Check
 from studio.graph.context import StepContext
-from studio.node_settings.export import ExportSettings
+from studio.node_settings.export import ExportSettings, HubSettings
 from studio.training.export import hub_upload, make
+from studio.training.export.hub import upload as upload_folder
 from studio.training.export.make import export
 from studio.values import AdapterValue, ModelValue
 from tests.studio.training.adapters import random_adapter, tiny_base
@@ -30,7 +33,7 @@ from tests.studio.training.hub_uploads import (
     client_variables,
     hub_for_uploads,
 )
-from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.studio.training.test_merge import merged
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
@@ -83,6 +86,31 @@ def upload(
     return context
 
 
+def sent(
+    root: Path, files: dict[str, bytes], recorder: Recorder | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Upload these files as a finished export."""
+    folder = root / "files"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    write_manifest(folder, "adapter", {})
+    value = model_value(root)
+    context = make_context(root, recorder or Recorder())
+    own = HubSettings(**{"repository": REPOSITORY, **settings})
+    check = Check("", "Adapter", "peft", "green", kl_mean=0.0)
+    return upload_folder(context, value, own, folder, [check])
+
+
+CARD = b"---\nlicense: mit\n---\n# Small talk\n"
+ADAPTER = {
+    "README.md": CARD,
+    "adapter_config.json": b"{}",
+    "adapter_model.safetensors": bytes(range(256)) * 500,
+}
+
+
 def files_in(folder: Path) -> dict[str, bytes]:
     return {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
@@ -118,6 +146,7 @@ def test_what_is_uploaded_arrives_byte_for_byte(
     total = sum(map(len, repository.files.values()))
     assert (last.get("phase"), last.get("done"), last.get("total")) == ("upload", total, total)
     assert last.get("unit") == "bytes"
+    assert "uploaded without a proof that it answers as the trained model" in said(recorder)
     assert not context.reusable, "a new run looks again whether it is there"
 
 
@@ -186,8 +215,8 @@ def test_nothing_of_this_computer_or_of_the_rows_is_uploaded(
         assert b"hammer" not in content or name.startswith("tokenizer"), name  # in the rows
 
 
-def test_a_public_repository_is_a_choice(adapter: AdapterValue, tmp_path: Path, hub: Hub) -> None:
-    upload(tmp_path, adapter, private=False, message="First try", branch="trial")
+def test_a_public_repository_is_a_choice(tmp_path: Path, hub: Hub) -> None:
+    sent(tmp_path, ADAPTER, private=False, message="First try", branch="trial")
     repository = hub.repositories[REPOSITORY]
     assert not repository.private
     assert repository.commits == ["First try"]
@@ -195,25 +224,21 @@ def test_a_public_repository_is_a_choice(adapter: AdapterValue, tmp_path: Path, 
     assert "adapter_model.safetensors" in repository.branches["trial"]
 
 
-def test_a_public_repository_gets_nothing_private(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
+def test_a_public_repository_gets_nothing_private(tmp_path: Path, hub: Hub) -> None:
     hub.repositories[REPOSITORY] = Repository(private=False)
     with pytest.raises(
-        StudioError, match="is public on the Hub, and the setting Private is on"
-    ) as e:
-        upload(tmp_path, adapter)
-    assert (e.value.code, e.value.field) == ("hub_public", "format_settings.private")
+        StudioError, match="is public on the Hub, and the setting Private"
+    ) as caught:
+        sent(tmp_path, ADAPTER)
+    assert (caught.value.code, caught.value.field) == ("hub_public", "format_settings.private")
     assert not hub.repositories[REPOSITORY].files
     assert hub.uploads() == 0
 
 
-def test_a_private_repository_stays_private(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
+def test_a_private_repository_stays_private(tmp_path: Path, hub: Hub) -> None:
     hub.repositories[REPOSITORY] = Repository(private=True)
     recorder = Recorder()
-    upload(tmp_path, adapter, recorder, private=False)
+    sent(tmp_path, ADAPTER, recorder, private=False)
     assert hub.repositories[REPOSITORY].private
     assert f"{REPOSITORY} existed already and stays private." in said(recorder)
 
@@ -221,42 +246,41 @@ def test_a_private_repository_stays_private(
 # ------------------------------------------------------------------ a second upload
 
 
-def test_a_second_upload_sends_only_what_has_changed(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
-    upload(tmp_path / "1", adapter)
-    sent = hub.uploads()
+def test_a_second_upload_sends_only_what_has_changed(tmp_path: Path, hub: Hub) -> None:
+    sent(tmp_path, ADAPTER)
+    before = hub.uploads()
     recorder = Recorder()
-    upload(tmp_path / "2", adapter, recorder)
-    assert hub.uploads() == sent
+    sent(tmp_path, ADAPTER, recorder)
+    assert hub.uploads() == before
     assert hub.repositories[REPOSITORY].commits == ["Upload with LoRA Studio"]
     assert "has all files of this export already; nothing was uploaded" in said(recorder)
+    sent(tmp_path, {**ADAPTER, "README.md": CARD + b"More.\n"})
+    assert hub.uploads() == before
+    assert hub.repositories[REPOSITORY].files["README.md"].endswith(b"More.\n")
 
 
-def test_files_of_the_previous_upload_are_removed_and_others_stay(
-    adapter: AdapterValue, model: ModelValue, tmp_path: Path, hub: Hub
-) -> None:
-    upload(tmp_path / "1", adapter)
-    files = hub.repositories[REPOSITORY].files
-    files["notes.md"] = b"mine"
+def test_files_of_the_previous_upload_are_removed_and_others_stay(tmp_path: Path, hub: Hub) -> None:
+    sent(tmp_path, ADAPTER)
+    hub.repositories[REPOSITORY].files["notes.md"] = b"mine"
     recorder = Recorder()
-    upload(tmp_path / "2", model, recorder)
+    sent(tmp_path, {"README.md": CARD + b"merged", "model.safetensors": b"w" * 500}, recorder)
     names = set(hub.repositories[REPOSITORY].files)
-    assert "adapter_model.safetensors" not in names
-    assert {"notes.md", "model.safetensors"} <= names
-    assert "adapter_model.safetensors of the previous upload removed" in said(recorder)
-    assert "README.md" in said(recorder)
-    assert "in its history, at commit" in said(recorder)
+    assert names == {"README.md", "model.safetensors", "notes.md", "lora-studio.json"}
+    (notice,) = [e for e in recorder.named("Notice") if "removed" in e.get("sentence")]
+    assert "adapter_config.json, adapter_model.safetensors of the previous upload removed" in (
+        notice.get("sentence")
+    )
+    assert "README.md" in notice.get("sentence")
+    assert "in its history, at commit" in notice.get("hint")
+    assert notice.get("level") == "info"
 
 
-def test_files_of_others_that_are_replaced_are_named(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
+def test_files_of_others_that_are_replaced_are_named(tmp_path: Path, hub: Hub) -> None:
     hub.repositories[REPOSITORY] = Repository(True, {"main": {"README.md": b"# Mine\n"}})
     recorder = Recorder()
-    upload(tmp_path, adapter, recorder)
+    sent(tmp_path, ADAPTER, recorder)
     (notice,) = [e for e in recorder.named("Notice") if "replaced" in e.get("sentence")]
-    assert f"In {REPOSITORY}: README.md replaced." == notice.get("sentence")
+    assert notice.get("sentence") == f"In {REPOSITORY}: README.md replaced."
     assert notice.get("level") == "warning"
     assert FIRST[:12] in notice.get("hint")
 
@@ -290,31 +314,29 @@ def test_an_upload_that_broke_off_is_continued(
     assert not kept.exists()
 
 
-def test_what_was_uploaded_before_the_break_is_not_sent_again(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
-    """All files are there, and the commit fails."""
-    hub.faults.append(Fault("/commit/", "POST", 503, times=1))
-    with pytest.raises(StudioError, match="it answered 503") as caught:
-        upload(tmp_path, adapter)
-    assert caught.value.code == "hub_down"
-    sent = sum(hub.stored)
-    assert sent > 0
-    upload(tmp_path, adapter)
-    assert sum(hub.stored) == sent
-    assert "adapter_model.safetensors" in hub.repositories[REPOSITORY].files
+def test_what_was_uploaded_before_the_break_is_not_sent_again(tmp_path: Path, hub: Hub) -> None:
+    """The first large file is complete, and the connection breaks in the second one."""
+    files = {"README.md": CARD, **{f"{n}.safetensors": bytes([n]) * 100_000 for n in (1, 2)}}
+    hub.faults.append(Fault("^/lfs/", "PUT", "drop", after=1000, skip=4))
+    with pytest.raises(StudioError, match=r"during the upload of 2\.safetensors"):
+        sent(tmp_path, files)
+    assert sum(hub.stored) == 140_000
+    assert not hub.repositories[REPOSITORY].files
+    hub.faults.clear()
+    hub.stored.clear()
+    sent(tmp_path, files)
+    assert sum(hub.stored) == 100_000, "a file that was complete was sent again"
+    assert files.items() <= hub.repositories[REPOSITORY].files.items()
 
 
-def test_a_fault_that_passes_is_not_noticed(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
+def test_a_fault_that_passes_is_not_noticed(tmp_path: Path, hub: Hub) -> None:
     hub.faults += [
         Fault("^/lfs/", "PUT", 500, times=1),
         Fault("^/lfs/", "PUT", "drop", times=1, skip=1, after=100),
         Fault("/preupload/", "POST", 429, times=1),
     ]
-    context = upload(tmp_path, adapter)
-    assert hub.repositories[REPOSITORY].files == files_in(context.folder / "export")
+    sent(tmp_path, ADAPTER)
+    assert ADAPTER.items() <= hub.repositories[REPOSITORY].files.items()
 
 
 def test_a_stop_in_the_middle_ends_it_and_nothing_is_lost(
@@ -446,12 +468,10 @@ def test_a_change_by_someone_else_is_not_overwritten(
     assert hub.repositories[REPOSITORY].files == {"README.md": b"theirs"}
 
 
-def test_a_token_for_reading_is_refused_before_anything_is_made(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
+def test_a_token_for_reading_is_refused_before_anything_is_made(tmp_path: Path, hub: Hub) -> None:
     hub.role = "read"
     with pytest.raises(StudioError, match="for reading only") as caught:
-        upload(tmp_path, adapter)
+        sent(tmp_path, ADAPTER)
     assert "The token comes from the environment variable HF_TOKEN." in caught.value.hint
     assert not hub.repositories
 
@@ -524,29 +544,30 @@ def test_a_failed_check_prevents_the_upload(
     assert "✕ failed" in hub.repositories[REPOSITORY].files["README.md"].decode()
 
 
-def test_an_export_without_proof_is_uploaded_with_a_notice(
+@pytest.mark.slow(seconds=60)
+def test_an_export_that_is_damaged_is_not_uploaded(
     adapter: AdapterValue, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder()
-    upload(tmp_path, adapter, recorder)
-    assert "without a proof that it answers as the trained model: its check is turned off" in said(
-        recorder
-    )
-    with_verdict(monkeypatch, "not_proven")
-    recorder = Recorder()
-    upload(tmp_path / "2", adapter, recorder, check_rows=4)
-    assert "its check was not possible" in said(recorder)
+    """The real check: PEFT reads it back in a fresh process, first a damaged one, then a good one."""
+    from safetensors.torch import load_file, save_file
 
+    check = make.check_export
 
-def test_an_export_that_passed_is_uploaded_with_its_report(
-    adapter: AdapterValue, tmp_path: Path, hub: Hub
-) -> None:
-    """The real check: PEFT reads it back in a fresh process."""
+    def damaged(context: Any, value: Any, folder: Path, *more: Any) -> Any:
+        weights = folder / "adapter_model.safetensors"
+        save_file({n: -30 * t for n, t in load_file(weights).items()}, weights)
+        return check(context, value, folder, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make, "check_export", damaged)
+        with pytest.raises(StudioError, match="because the check of the export failed"):
+            upload(tmp_path / "damaged", adapter, check_rows=2)
+    assert hub.asked == []
     recorder = Recorder()
-    upload(tmp_path, adapter, recorder, check_rows=2)
-    (check,) = recorder.named("ExportChecked")
+    upload(tmp_path / "good", adapter, recorder, check_rows=2)
+    (found,) = recorder.named("ExportChecked")
     report = json.loads(hub.repositories[REPOSITORY].files["parity.json"])
-    assert report["verdict"] == check.get("verdict")
+    assert report["verdict"] == found.get("verdict") == "green"
     assert "Parity check" in hub.repositories[REPOSITORY].files["README.md"].decode()
 
 
