@@ -7,11 +7,14 @@ cannot load, and is therefore told the type of each tensor.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+
+from studio.system.optional_packages import LLAMA_QUANTIZE
 
 TYPES: dict[str, str] = {
     "Q6_K": "Q6_K",
@@ -73,9 +76,7 @@ def better_type(name: str, kind: str, layers: int) -> str:
     return value if part != "ffn_down" or layer < max(eighth, 1) else ""
 
 
-PACKAGE = "ik-llama-cpp-python"
-INSTALL = f"pip install {PACKAGE}"
-DOWNLOAD_MB = 25
+PACKAGE = LLAMA_QUANTIZE.name
 
 
 def find_quantizer() -> Path | None:
@@ -83,7 +84,8 @@ def find_quantizer() -> Path | None:
     found = shutil.which("llama-quantize")
     if found:
         return Path(found)
-    spec = find_spec("ik_llama_cpp")
+    importlib.invalidate_caches()
+    spec = find_spec(LLAMA_QUANTIZE.module)
     if spec is None or not spec.origin:
         return None
     name = "llama-quantize.exe" if os.name == "nt" else "llama-quantize"
@@ -94,6 +96,6 @@ def find_quantizer() -> Path | None:
 def how_to_get() -> str:
     """What to install, and its size."""
     return (
-        f"Install it with “{INSTALL}” ({DOWNLOAD_MB} MB), or put llama.cpp's llama-quantize on the PATH; or choose "
-        "Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need no other program."
+        f"Install it ({LLAMA_QUANTIZE.disk_mb} MB on disk) with: {LLAMA_QUANTIZE.command} – or put llama.cpp's "
+        "llama-quantize on the PATH, or choose Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need no other program."
     )

@@ -7,6 +7,7 @@ a file, an argument, an event or a log.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -14,15 +15,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from studio.errors import StudioError
+from studio.system.optional_packages import KEYRING
 
 VARIABLE = "HF_TOKEN"
 PAGE = "https://huggingface.co/settings/tokens"
 SERVICE = "huggingface.co"
 """The name of the entry in the keyring; its user name is ``ENTRY``."""
 ENTRY = "lora-studio"
-REQUIREMENT = "keyring>=25.6,<26"
 HOW = (
     f"Enter a token with write access with File, Hugging Face Token, or set the environment variable {VARIABLE}. "
     f"Tokens are made at {PAGE}."
@@ -60,12 +62,17 @@ def environment() -> dict[str, str]:
     return {VARIABLE: found.text} if found is not None else {}
 
 
+def _keyring() -> Any:
+    """The package ``keyring``, also if it was installed while the program runs. Raises ``ImportError``."""
+    if KEYRING.module not in sys.modules:
+        importlib.invalidate_caches()
+    return importlib.import_module(KEYRING.module)
+
+
 def kept_token() -> str:
     """The token in the keyring; empty if there is none, or no keyring."""
     try:
-        import keyring
-
-        return (keyring.get_password(SERVICE, ENTRY) or "").strip()
+        return (_keyring().get_password(SERVICE, ENTRY) or "").strip()
     except Exception:
         # Not installed, no backend, locked, or an error of the backend: each has its own exceptions.
         return ""
@@ -81,9 +88,7 @@ def keep_token(text: str) -> None:
             code="bad_token",
         )
     try:
-        import keyring
-
-        keyring.set_password(SERVICE, ENTRY, text.strip())
+        _keyring().set_password(SERVICE, ENTRY, text.strip())
     except Exception as error:
         raise StudioError(
             f"The token was not stored: {_why(error)}.",
@@ -98,8 +103,7 @@ def keep_token(text: str) -> None:
 def remove_token() -> None:
     """Remove the token from the keyring. Raises ``StudioError`` if it is still there."""
     try:
-        import keyring
-
+        keyring = _keyring()
         if keyring.get_password(SERVICE, ENTRY) is not None:
             keyring.delete_password(SERVICE, ENTRY)
     except Exception as error:
@@ -125,7 +129,7 @@ def _why(error: Exception) -> str:
 def _install(error: Exception) -> str:
     if not isinstance(error, ImportError):
         return ""
-    return f'Install it with: "{sys.executable}" -m pip install "{REQUIREMENT}" Or: '
+    return f"Install it with {KEYRING.command} Or: "
 
 
 def token_fault(text: str) -> str:

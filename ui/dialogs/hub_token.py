@@ -21,6 +21,8 @@ from PySide6.QtWidgets import (
 from studio.errors import StudioError
 from studio.system import hub_token
 from studio.system.hub_token import Token
+from studio.system.optional_packages import KEYRING
+from ui.style.install_button import InstallButton
 from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, fit
 from workers.task import Task, run_task
 
@@ -44,6 +46,8 @@ class HubTokenDialog(QDialog):
         self._state = MutedLabel("Looking for a token…", self)
         self._error = ErrorLabel("", self)
         self._error.hide()
+        self._install = InstallButton(KEYRING, self)
+        self._install.setVisible(not KEYRING.is_installed())
         self._line = QLineEdit(self)
         self._line.setEchoMode(QLineEdit.EchoMode.Password)
         self._line.setPlaceholderText("hf_…")
@@ -69,6 +73,7 @@ class HubTokenDialog(QDialog):
         column.addWidget(self._line)
         column.addWidget(link)
         column.addWidget(self._error)
+        column.addWidget(self._install, 0, Qt.AlignmentFlag.AlignLeft)
         column.addStretch(1)
         column.addWidget(self._buttons)
         fit(self, column, _WIDTH_IN_DIGITS)
@@ -98,6 +103,7 @@ class HubTokenDialog(QDialog):
             "as well."
         )
         self._remove.setEnabled(bool(kept))
+        self._install.setVisible(not KEYRING.is_installed())
         self._enable()
 
     def _save(self) -> None:

@@ -146,9 +146,8 @@ class _Gate:
     def _checked(self, part: Readable) -> Check:
         where = self.folder / part.path
         if part.reader == "llama.cpp" and not llama_cpp.is_installed():
-            return _unproven(
-                part, "llama.cpp is not installed.", llama_cpp.missing_words(), self.folder
-            )
+            why, hint = "llama.cpp is not installed.", llama_cpp.missing_words()
+            return replace(_unproven(part, why, hint, self.folder), code=llama_cpp.NO_READER)
         plain = Check(
             part.path,
             part.title,
