@@ -1,8 +1,9 @@
 """A stand-in for the side of the Hub that takes uploads, on the loopback: repositories with branches, storage of large
 files, tokens, and faults on demand.
 
-It speaks what ``huggingface_hub`` speaks without Xet: whoami, create, tree, preupload, the batch API of Git LFS with
-single and multipart uploads, and commits. What it has stored is read from ``repositories``.
+It speaks what ``huggingface_hub`` speaks: whoami, create, tree, preupload, the batch API of Git LFS with single and
+multipart uploads, and commits. What it has stored is read from ``repositories``. With a folder ``xet``, large files go
+there instead: the client of Xet stores them itself, and the test says in ``large`` what they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +69,7 @@ class Hub:
         self.asked: list[str] = []
         self.stored: list[int] = []  # bytes of each upload of a large file or of a part of it
         self.endpoint = ""
+        self.xet = ""
         self.on_request: Any = None
 
     def fault(self, method: str, path: str) -> Fault | None:
@@ -177,6 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._batch(found[1], json.loads(body))
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(found[1], found[2], found[3])
+        elif found := re.match(r"/api/models/([^/]+/[^/]+)/xet-write-token/", path):
+            self._model(found[1], "xet", "main", body)
         elif found := re.match(r"/api/models/([^/]+/[^/]+)(?:/(\w+)(?:/(.+))?)?$", path):
             self._model(found[1], found[2] or "", found[3] or "main", body)
         else:
@@ -199,6 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             self._error(404, "Repository not found", "RepoNotFound")
             return
+        if what == "xet":
+            self._grant()
+            return
         if what == "branch":
             repository.branches[revision] = dict(repository.files)
             repository.heads[revision] = repository.heads["main"]
@@ -218,6 +226,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send({"files": [_mode(f["path"], files) for f in json.loads(body)["files"]]})
         elif what == "commit":
             self._commit(name, repository, revision, body)
+
+    def _grant(self) -> None:
+        place, ends = f"local://{self.hub.xet}", int(time.time()) + 3600
+        headers = {"X_Xet_Cas_Url": place, "X_Xet_Access_Token": "t"}
+        headers["X_Xet_Token_Expiration"] = str(ends)
+        self._send({"casUrl": place, "exp": ends, "accessToken": "t"}, **headers)
 
     def _batch(self, name: str, asked: dict[str, Any]) -> None:
         objects = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,6 +330,31 @@ def test_what_was_uploaded_before_the_break_is_not_sent_again(tmp_path: Path, hu
     sent(tmp_path, files)
     assert sum(hub.stored) == 100_000, "a file that was complete was sent again"
     assert files.items() <= hub.repositories[REPOSITORY].files.items()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Xet takes no local store there")
+def test_the_storage_xet_gets_each_byte_once(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client of Xet itself, with a folder as its store; the commit fails at first."""
+    monkeypatch.delenv("HF_HUB_DISABLE_XET")
+    hub.xet = str(tmp_path / "store")
+    weights = random.Random(0).randbytes(3_000_000)  # cannot be compressed
+    hub.large[hashlib.sha256(weights).hexdigest()] = weights
+    files = {"README.md": CARD, "model.safetensors": weights}
+    hub.faults.append(Fault("/commit/", "POST", 503, times=1))
+    with pytest.raises(StudioError, match="it answered 503"):
+        sent(tmp_path, files)
+    stored = b"".join(files_in(Path(hub.xet) / "xet" / "xorbs" / "xorbs").values())
+    assert len(weights) < len(stored) < 1.01 * len(weights)
+    assert all(weights[i : i + 64] in stored for i in range(10_000, 3_000_000, 300_000))
+    recorder = Recorder()
+    sent(tmp_path, files, recorder)
+    again = b"".join(files_in(Path(hub.xet) / "xet" / "xorbs" / "xorbs").values())
+    assert len(again) == len(stored), "it was stored twice"
+    assert hub.repositories[REPOSITORY].files["model.safetensors"] == weights
+    assert recorder.named("Progress")[-1].get("done") > len(weights)
+    assert not any("/info/lfs/" in line for line in hub.asked)
 
 
 def test_a_fault_that_passes_is_not_noticed(tmp_path: Path, hub: Hub) -> None:
