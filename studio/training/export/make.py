@@ -77,7 +77,7 @@ def export(
         context.reusable = False  # a new run looks whether it is still there
     if lasting:
         made = _moved(made, context.folder / _NAME)
-        (context.checkpoints / _MADE).unlink(missing_ok=True)
+        busy_files.remove(context.checkpoints / _MADE)
     kind = exporter.kind(value, own)
     context.artifact(kind, made, exported=True, format=variant.id, **more)
     return {}

@@ -64,7 +64,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     quick = tmp_path / "quick"
     quick.mkdir()
     # The client repeats requests after 1, 2, 4, ... seconds, also in the child process.
-    (quick / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
+    code = "import time\ntime.sleep = lambda seconds: None\n"
+    (quick / "sitecustomize.py").write_text(code, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(quick))
     with hub_for_uploads(token=TOKEN, chunk=40_000) as server:
         for name, value in client_variables(server).items():
