@@ -29,6 +29,7 @@ COMMANDS = (
     "stop",
     "finish",
     "runs",
+    "commands",
     "nodes",
     "trust",
     "doctor",
@@ -48,6 +49,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py stop RUN                             save a checkpoint and stop a run
        main.py finish RUN                           end the training now, then merge, export, evaluate
        main.py runs [--json]                        list runs
+       main.py commands RUN_OR_FOLDER [--json]      how other programs run what was made
        main.py nodes [--json]                       list node types and their settings
        main.py trust MODEL [--show] [--revoke]      review the custom code of a model and trust it
        main.py doctor                               versions, devices, memory, supported features

@@ -106,7 +106,7 @@ def _values(spec: FieldSpec, registry: Registry) -> str:
     if spec.meta.variant:
         return _code([*special, *(v.id for v in registry.choices(spec.meta.variant))])
     if spec.choices:
-        return _code(spec.choices)
+        return ("list of " if spec.kind == "list" else "") + _code(spec.choices)
     if special:
         return f"{_code(special)}, or a {KIND_WORDS[spec.kind]}"
     return KIND_WORDS[spec.kind] + _limits(spec) + unit

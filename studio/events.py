@@ -37,7 +37,8 @@ EVENTS: dict[str, str] = {
     "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after, ...}]",
     "ExportChecked": "node, readable (path in the export), title, reader, verdict: green|amber|red|not_proven, cause, "
     "hint, code, kl_mean, kl_p99 (nats), top1_agreement, gain_kept (shares), more: the fields of "
-    "studio.export_folder.parity.Check; each number may be null",
+    "studio.export_folder.parity.Check; each number may be null; rules: what other programs make of it (program, "
+    "loads, why, hint)",
     "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|tuned_model|report|..., path, cached, more",
     "Notice": "node, level: info|warning, sentence, hint",
     "StepFinished": "node, seconds, cached, outputs",

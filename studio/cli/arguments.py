@@ -12,6 +12,7 @@ from studio.cli.estimate import estimate
 from studio.cli.recipe import recipe
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
+from studio.cli.use_in import use_in
 
 _ONLY = "; values of --set are not written"
 
@@ -48,6 +49,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         )
     )
     _runs(_add(table, "runs", listing.runs, "list runs"))
+    _place(
+        _add(table, "commands", use_in, "print the commands that run an export in other programs")
+    )
     _add(table, "nodes", listing.nodes, "list node types, variants and their settings")
     _trust(_add(table, "trust", trust, "review the custom code of a model and trust it"))
     _add(
@@ -178,6 +182,13 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _run_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run ID or a run folder")
+    _runs(parser)
+
+
+def _place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "place", metavar="RUN_OR_FOLDER", help="a run ID, a run folder, or the folder of an export"
+    )
     _runs(parser)
 
 

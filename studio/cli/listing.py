@@ -118,7 +118,8 @@ def _setting_line(field: dict[str, Any]) -> str:
 def _limits(field: dict[str, Any]) -> str:
     parts: list[str] = []
     if field.get("choices"):
-        parts.append("one of " + ", ".join(map(str, field["choices"])))
+        some = "list of" if field["kind"] == "list" else "one of"
+        parts.append(f"{some} {', '.join(map(str, field['choices']))}")
     if "minimum" in field:
         parts.append(
             f"{'more than' if field.get('exclusive_minimum') else 'at least'} {field['minimum']}"

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bootstrap.requirements import launcher
+from studio.cli.made import programs_of
 from studio.cli.terminal import draw
 from studio.events import Event
 from studio.export_folder.mixture import Table, mixture_in, tables
-from studio.export_folder.parity import COLUMNS, needs_hint, row_words
+from studio.export_folder.parity import COLUMNS, rows_of
 from studio.graph.unused import Untrained
 from studio.runs.folder import RunFolder
 from studio.runs.outcome import artifact_words, outcome_of
@@ -244,6 +245,10 @@ def print_results(
             print(f"  on the Hub: {line(str(artifact['url']), SHOWN_OUTCOME)}")
     if found.next:
         print(found.next)
+    programs = programs_of(state) if status == "completed" else []
+    if programs:
+        place = f"{folder.id} --runs {_quoted(folder.path.parent)}"
+        print(f"Commands for {', '.join(programs)}: {_program()} commands {place}")
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(
@@ -281,13 +286,12 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
 
 def check_table(checks: Sequence[Mapping[str, Any]]) -> str:
     """The parity check of an export, a row for each part, with causes and what to do below it."""
-    rows = [COLUMNS, *(tuple(line(word) for word in row_words(c)) for c in checks)]
+    found = [row for check in checks for row in rows_of(check)]
+    rows = [COLUMNS, *(tuple(line(word) for word in row.words) for row in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  " + "  ".join(w.ljust(n) for w, n in zip(r, widths, strict=True)) for r in rows]
-    for check in checks:
-        if check.get("cause"):
-            told = f"{row_words(check)[0]}: {check.get('cause')} {needs_hint(check)}"
-            lines.append(line(f"  {told}".rstrip(), SHOWN_OUTCOME))
+    told = (f"  {row.words[0]}: {row.cause}" for row in found if row.cause)
+    lines += [line(text, SHOWN_OUTCOME) for text in told]
     return "\n".join(text.rstrip() for text in lines)
 
 

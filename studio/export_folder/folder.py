@@ -12,9 +12,11 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from bootstrap.platforms import writable
 from studio.errors import Problem, StudioError
@@ -56,12 +58,20 @@ def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Pro
         )
     if variant is not None:
         yield from variant.payload.check(context)
-    if settings.folder.strip():
-        what = refusal(context.project_dir / Path(settings.folder.strip()).expanduser())
-        if what is not None:
-            yield context.problem(
-                f"{what[0]}.", "folder", hint=what[1], code=what[2], file=settings.folder
-            )
+    chosen = settings.folder.strip()
+    folder = context.project_dir / Path(chosen).expanduser() if chosen else None
+    if variant is not None:
+        try:
+            own = variant.settings.model_validate(settings.format_settings)
+            folder = variant.payload.place(own, "", folder) or folder
+        except ValidationError:  # a Problem of the setting itself
+            return
+        except StudioError as error:
+            yield replace(error.problem(), node=context.node)
+            return
+    what = refusal(folder) if folder is not None else None
+    if what is not None:
+        yield context.problem(f"{what[0]}.", "folder", hint=what[1], code=what[2], file=str(folder))
 
 
 def _article(kind: str) -> str:

@@ -19,6 +19,11 @@ from studio.model.folder_files import json_or_empty
 from studio.system import busy_files, disk
 
 PUBLISHER = "lora-studio"
+MISSING = (
+    "LM Studio was not found: it has no folder for models yet.",
+    "Get it at https://lmstudio.ai and start it once, or choose a Folder.",
+)
+"""Sentence and hint."""
 _BLOCK = 8 * 1024 * 1024
 _QUANTIZATION = re.compile(r"-(F32|F16|BF16|I?Q\d\w*)$")
 
@@ -44,7 +49,12 @@ def _home(home: Path) -> Path | None:
 
 def place_for(file: Path, models: Path) -> Path:
     """Where a file of this name belongs: the quantizations of one model share a folder."""
-    return models / PUBLISHER / f"{_QUANTIZATION.sub('', file.stem)}-GGUF" / file.name
+    return model_folder(models, PUBLISHER, _QUANTIZATION.sub("", file.stem)) / file.name
+
+
+def model_folder(models: Path, publisher: str, model: str) -> Path:
+    """The folder of all quantizations of a model."""
+    return models / publisher / f"{model}-GGUF"
 
 
 def add_model(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.export_folder.mixture import tables
-from studio.export_folder.parity import COLUMNS, Check, row_words, sentence_of
+from studio.export_folder.parity import COLUMNS, Check, rows_of, sentence_of
 from studio.model.facts import licence_in
 from studio.model.models import classify, starter_of
 from studio.values import FULL_FINE_TUNING, AdapterValue, DatasetValue, ModelValue
@@ -346,10 +346,16 @@ def _checked(checks: Sequence[Check]) -> str:
     """The table of the parity check, and what it means."""
     if not checks:
         return ""
-    rows = [row_words(check.to_json()) for check in checks]
+    rows = [row.words for check in checks for row in rows_of(check.to_json())]
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(_cell(word) for word in row)} |" for row in rows]
     causes = [f"- {sentence_of(c.to_json())} {c.hint}".rstrip() for c in checks if c.cause]
+    causes += [
+        f"- {row.words[0]}: {row.cause}"
+        for c in checks
+        for row in rows_of(c.to_json())[1:]
+        if row.cause
+    ]
     known = next((c for c in checks if c.reference), None)
     about = ""
     if known is not None:

@@ -36,6 +36,8 @@ WORDS: dict[str, str] = {
 }
 """How a verdict is shown: a sign and a word, so that colour is never the only one."""
 READERS = {"transformers": "transformers", "peft": "PEFT", "llama.cpp": "llama.cpp"}
+RULES: dict[bool | None, str] = {True: "✓ rules met", False: "! refused", None: "? depends"}
+"""What the rules of a program that was not run make of an export."""
 NOISE = 1e-4
 """Nats: a smaller divergence is rounding in float32, whatever the effect of the adapter."""
 LEAST_GAIN = 0.02
@@ -142,7 +144,8 @@ class Check:
     export keeps, ``effect`` the mean divergence of the base model. ``loss_*`` are the mean losses of the expected
     tokens and ``match_*`` the shares of exact matches: ``before`` those of the base model, ``after`` those of the
     trained one. ``diverges`` is the number of the first generated token that differs (0-based). ``template`` and
-    ``stop`` say whether rendered prompt and end tokens are those of the training.
+    ``stop`` say whether rendered prompt and end tokens are those of the training. ``rules`` are what other programs
+    make of the same files by their documented rules: ``program``, ``loads``, ``why`` and ``hint`` of each.
     """
 
     readable: str
@@ -173,6 +176,7 @@ class Check:
     positions: int = 0
     source: str = ""
     reference: str = ""
+    rules: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON data; numbers are rounded to six digits."""
@@ -258,6 +262,44 @@ def row_words(check: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+Role = Literal["success", "warning", "danger", "text_muted"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: the words of ``COLUMNS``, the colour of its second word, and why, with what to do."""
+
+    words: tuple[str, ...]
+    role: Role
+    cause: str = ""
+
+
+_ROLES: dict[str, Role] = {
+    "green": "success",
+    "amber": "warning",
+    "red": "danger",
+    "not_proven": "warning",
+}
+
+
+def rows_of(check: Mapping[str, Any]) -> list[Row]:
+    """The row of a check, and one for each program whose rules were applied instead of running it."""
+    cause = f"{check.get('cause') or ''} {needs_hint(check)}".strip()
+    role: Role = _ROLES.get(str(check.get("verdict")), "text_muted")
+    given = check.get("rules")
+    rules = [r for r in given if isinstance(r, Mapping)] if isinstance(given, (list, tuple)) else []
+    return [Row(row_words(check), role, cause), *(_rule_row(check, rule) for rule in rules)]
+
+
+def _rule_row(check: Mapping[str, Any], rule: Mapping[str, Any]) -> Row:
+    loads = rule.get("loads") if isinstance(rule.get("loads"), bool) else None
+    what = f"{check.get('title') or check.get('readable')} in {rule.get('program')}"
+    why, hint = str(rule.get("why") or ""), str(rule.get("hint") or "")
+    cause = f"{why[:1].upper()}{why[1:]}. {hint}".strip() if why else ""
+    words = (what, RULES[loads], *("-" for _ in COLUMNS[2:]))
+    return Row(words, "success" if loads else "warning", cause)
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
@@ -295,6 +337,17 @@ def short_sentence_of(check: Mapping[str, Any]) -> str:
     """The same for those who want to know whether it can be used: ``Q8_0 in llama.cpp: ✓ proven. 97 % of the gain
     kept.`` The rows of the check are not those of an evaluation, whose exact match may stand beside it."""
     return _sentence(check, [])
+
+
+def together(verdict: str, checks: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> str:
+    """A sentence about several checks with the same verdict: ``✓ proven: Model in transformers, Q8_0 in llama.cpp. At
+    least 97 % of the gain kept.`` ``titles`` are those of their nodes, empty where there is one."""
+    named = zip(titles, checks, strict=True)
+    names = ", ".join(f"{row_words(c)[0]}{f' ({t})' if t else ''}" for t, c in named)
+    kept = [k for k in (_number(check.get("gain_kept")) for check in checks) if k is not None]
+    at_least = "At least " if len(kept) > 1 and min(kept) < max(kept) else ""
+    gain = f" {at_least}{percent(min(kept))} of the gain kept." if kept else ""
+    return f"{WORDS.get(verdict, verdict)}: {names}.{gain}"
 
 
 def _sentence(check: Mapping[str, Any], parts: list[str]) -> str:

@@ -6,17 +6,19 @@ file that llama.cpp applies to its base model in GGUF.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from studio.errors import Problem
-from studio.export_folder import llama_cpp
+from studio.errors import Problem, StudioError
+from studio.export_folder import llama_cpp, lm_studio
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_names import model_part
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
+from studio.export_folder.gguf_quantizations import options as quantizations
 from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
-from studio.graph.node_type import CheckContext, Variant
+from studio.graph.node_type import CheckContext, Option, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder, starter_of
 from studio.node_settings.export import GgufSettings
@@ -43,7 +45,20 @@ def _size(value: Exportable, settings: GgufSettings) -> int:
 def check(context: CheckContext) -> Iterable[Problem]:
     """Whether architecture and tokenizer of the base model can be written, if its files are on this machine, and
     whether the program for the chosen quantizations is installed and the files can be read back."""
-    yield from _missing_program(context)
+    if context.input_types.get("model") == "model":
+        yield from missing_program(context, *_chosen(context))
+    elif settings_in(context).get("layout") == "lm_studio":
+        yield context.problem(
+            "LM Studio has no place for adapters.",
+            "format_settings.layout",
+            hint="Merge the adapter, or choose the layout Files in one folder.",
+            code="lm_studio_adapter",
+        )
+    yield from check_model(context)
+
+
+def check_model(context: CheckContext) -> Iterable[Problem]:
+    """The same without the program for the quantizations."""
     for kind, settings in context.upstream.values():
         if kind != "base_model" or settings is None:
             continue
@@ -77,18 +92,53 @@ def check(context: CheckContext) -> Iterable[Problem]:
         )
 
 
-def _missing_program(context: CheckContext) -> Iterable[Problem]:
+def place(settings: GgufSettings, project: str, chosen: Path | None) -> Path | None:
+    """The folder in LM Studio's layout, if it was chosen. Raises ``StudioError`` without a folder for models."""
+    if settings.layout != "lm_studio":
+        return None
+    models = chosen or lm_studio.models_folder()
+    if models is None:
+        sentence, hint = lm_studio.MISSING
+        raise StudioError(sentence, hint=hint, code="no_lm_studio", field="folder")
+    return lm_studio.model_folder(models, settings.publisher, model_part(project))
+
+
+def settings_in(context: CheckContext) -> dict[str, Any]:
+    """The settings of the format, as they are stored."""
     _, own = context.project.get(context.node, ("", None))
-    given = getattr(own, "format_settings", {}).get("quantizations") or []
-    named = given if isinstance(given, list) else []
+    found: dict[str, Any] = getattr(own, "format_settings", {})
+    return found
+
+
+def _chosen(context: CheckContext) -> tuple[list[str], str]:
+    given = settings_in(context).get("quantizations") or []
+    return given if isinstance(given, list) else [], "quantizations"
+
+
+def missing_program(context: CheckContext, named: list[Any], field: str) -> Iterable[Problem]:
+    """Whether the program that writes these quantizations is missing."""
     chosen = [str(q).upper() for q in named if str(q).upper() in TYPES]
-    if chosen and context.input_types.get("model") == "model" and find_quantizer() is None:
+    if chosen and find_quantizer() is None:
+        need = "need" if len(chosen) > 1 else "needs"
         yield context.problem(
-            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
-            "format_settings.quantizations",
+            f"{', '.join(chosen)} {need} llama-quantize, which is not installed.",
+            f"format_settings.{field}",
             hint=how_to_get(),
             code="no_quantizer",
         )
+
+
+def options(context: CheckContext, name: str) -> Sequence[Option]:
+    """The quantizations, with the sizes of the files of the connected model."""
+    from studio.estimate.job import shape_of_model
+
+    if name not in ("quantizations", "quantization"):
+        return ()
+    bases = [s for kind, s in context.upstream.values() if kind == "base_model" and s is not None]
+    model = str(getattr(bases[-1], "model", "")) if bases else ""
+    is_model = context.input_types.get("model") == "model"
+    shape = shape_of_model(model, context.project_dir) if model and is_model else None
+    return quantizations(shape)
 
 
 def _kind(value: Exportable) -> str:
@@ -110,5 +160,7 @@ VARIANT = Variant(
         _kind,
         size_with=_size,
         check=check,
+        options=options,
+        place=place,
     ),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import Problem
 from studio.export_folder.copy_files import folder_size
-from studio.exporters.gguf import check as check_gguf
+from studio.exporters.gguf import check_model, missing_program, options, settings_in
 from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.export import OllamaSettings
 from studio.variants.exporter import Exportable, Exporter, Written
@@ -36,8 +36,12 @@ def _size(value: Exportable, settings: OllamaSettings) -> int:
 
 
 def check(context: CheckContext) -> Iterable[Problem]:
-    """Whether the architecture of the base model can be written, if its config is on this machine."""
-    return check_gguf(context)
+    """Whether the architecture of the base model can be written, if its config is on this machine, and whether the
+    program for the chosen quantization is installed. An adapter for a base that Ollama has needs none."""
+    settings = settings_in(context)
+    if context.input_types.get("model") == "model" or not settings.get("base"):
+        yield from missing_program(context, [settings.get("quantization")], "quantization")
+    yield from check_model(context)
 
 
 VARIANT = Variant(
@@ -55,5 +59,6 @@ VARIANT = Variant(
         lambda v: "ollama_folder",
         size_with=_size,
         check=check,
+        options=options,
     ),
 )

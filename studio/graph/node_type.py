@@ -37,6 +37,20 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Option:
+    """One choice of a setting, for the form: what it is for, a fact about it in this project, such as the size of the
+    file, and what is ``missing`` on this computer, with the id of the optional ``package`` that brings it. Options of
+    one ``group`` are shown together."""
+
+    value: str
+    group: str = ""
+    words: str = ""
+    fact: str = ""
+    missing: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True)
 class CheckContext:
     """What a node's quick check may look at: no torch, no network, a few milliseconds.
 

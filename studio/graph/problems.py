@@ -182,6 +182,38 @@ def _port_problems(
     return found
 
 
+def check_context(graph: Graph, node: Node, registry: Registry, project_dir: Path) -> CheckContext:
+    """What the checks of a node may look at."""
+    parsed = {n.id: _parsed(n, registry) for n in graph.nodes}
+    return _context(graph, node, registry, project_dir, parsed, all_rows=True)
+
+
+def _context(
+    graph: Graph,
+    node: Node,
+    registry: Registry,
+    project_dir: Path,
+    parsed: Mapping[str, tuple[str, Settings | None]],
+    all_rows: bool,
+) -> CheckContext:
+    inputs: dict[str, Any] = {
+        w.target_port: parsed[w.source] for w in graph.wires_into(node.id) if w.source in parsed
+    }
+    before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
+    return CheckContext(
+        node.id,
+        title_of(node, registry),
+        project_dir,
+        inputs,
+        before,
+        registry.variants,
+        _input_types(graph, node, registry),
+        frozenset(w.source_port for w in graph.wires_from(node.id)),
+        all_rows,
+        parsed,
+    )
+
+
 def _own_problems(
     graph: Graph,
     node: Node,
@@ -194,22 +226,7 @@ def _own_problems(
     settings = parsed[node.id][1]
     if settings is None:
         return []
-    inputs: dict[str, Any] = {
-        w.target_port: parsed[w.source] for w in graph.wires_into(node.id) if w.source in parsed
-    }
-    before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
-    context = CheckContext(
-        node.id,
-        title_of(node, registry),
-        project_dir,
-        inputs,
-        before,
-        registry.variants,
-        _input_types(graph, node, registry),
-        frozenset(w.source_port for w in graph.wires_from(node.id)),
-        all_rows,
-        parsed,
-    )
+    context = _context(graph, node, registry, project_dir, parsed, all_rows)
     try:
         return list(node_type.check(settings, context))
     except StudioError as error:

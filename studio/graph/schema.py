@@ -124,7 +124,8 @@ class FieldSpec:
     """A settings field, flattened for forms, tables and ``nodes --json``.
 
     ``kind`` is ``bool``, ``int``, ``float``, ``str``, ``choice``, ``list`` or ``object``.
-    ``minimum``/``maximum`` are inclusive unless the ``exclusive_*`` flag is set.
+    ``choices`` of a list are those of its elements. ``minimum``/``maximum`` are inclusive unless the ``exclusive_*``
+    flag is set.
     """
 
     name: str
@@ -162,11 +163,14 @@ def _kind(annotation: Any) -> tuple[str, tuple[Any, ...], bool]:
         if any(typing.get_origin(p) is list for p in parts):
             return "list", (), optional
         kind, choices, _ = _kind(parts[0])
+        if kind == "choice":  # of several lists of choices
+            choices = tuple(c for part in parts for c in _kind(part)[1])
         return kind, choices, optional
     if origin is Literal:
         return "choice", typing.get_args(annotation), False
     if origin in (list, tuple):
-        return "list", (), False
+        inner = next(iter(typing.get_args(annotation)), None)
+        return "list", _kind(inner)[1] if inner is not None else (), False
     if origin is dict or annotation is dict:
         return "object", (), False
     for kind, type_ in (("bool", bool), ("int", int), ("float", float), ("str", str)):
@@ -295,7 +299,8 @@ def _wanted(model: type[Settings], name: str, error: Any) -> str:
     if kind == "literal_error" or name in model.model_fields:
         spec = _field(name, model.model_fields[name]) if name in model.model_fields else None
         if spec is not None and spec.choices:
-            return "it must be one of " + ", ".join(str(c) for c in spec.choices)
+            some = "a list of" if spec.kind == "list" else "one of"
+            return f"it must be {some} {', '.join(str(c) for c in spec.choices)}"
         names = {
             "int": "an integer",
             "float": "a number",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, get_args
 
 from pydantic import field_validator
@@ -164,7 +165,32 @@ class GgufSettings(Settings):
         advanced=True,
         shown_if={"importance_matrix": ["auto", "always"]},
     )
+    layout: Literal["plain", "lm_studio"] = setting(
+        "plain",
+        "Layout",
+        "LM Studio writes into PUBLISHER/PROJECT-GGUF, as LM Studio expects it: below Folder, or, if that is empty, "
+        "below LM Studio's own folder for models, so that it lists the files at once. Only for models.",
+        choice_labels={"plain": "Files in one folder", "lm_studio": "LM Studio"},
+        advanced=True,
+    )
+    publisher: str = setting(
+        "lora-studio",
+        "Publisher",
+        "The first part of the name under which LM Studio lists the model, such as your name on the Hub.",
+        shown_if={"layout": "lm_studio"},
+        max_length=96,
+        advanced=True,
+    )
     max_rank: int = _max_rank()
+
+    @field_validator("publisher")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name.strip()) or name.strip().endswith("."):
+            raise ValueError(
+                "the publisher must consist of letters, digits, hyphens, dots and underscores."
+            )
+        return name.strip()
 
     @field_validator("quantizations", mode="before")
     @classmethod
@@ -183,11 +209,12 @@ class OllamaSettings(Settings):
         placeholder="from the project",
         max_length=240,
     )
-    quantization: Quantization = setting(
+    quantization: Quantization | KQuant = setting(
         "Q8_0",
         "Quantization",
-        "How the weights of the model are stored. Q8_0 stays close to the model; F16 is exact for models that were "
-        "saved in 16 bits and twice as large. An adapter is not quantized, but the base model that is written with it.",
+        "How the weights of the model are stored. Q8_0 stays close to the model; Q4_K_M takes about half of it "
+        "and needs llama-quantize, as do all K- and I-quants; F16 is exact for models that were saved in 16 bits. "
+        "An adapter is not quantized, but the base model that is written with it.",
     )
     base: str = setting(
         "",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
-from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.node_type import CheckContext, Fact, NodeType
 from studio.graph.ports import ADAPTER, MODEL, input_, output
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.received_adapter import LoadAdapterSettings
@@ -54,6 +54,13 @@ def check(settings: LoadAdapterSettings, context: CheckContext) -> Iterable[Prob
         )
 
 
+def facts(settings: LoadAdapterSettings, project_dir: Path) -> Iterable[Fact]:
+    """What the adapter says about itself."""
+    from studio.model.adapter_facts import adapter_facts
+
+    return adapter_facts(settings.adapter, project_dir)
+
+
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: LoadAdapterSettings
 ) -> Mapping[str, Any]:
@@ -78,6 +85,7 @@ NODE = NodeType(
     run=run,
     files=files,
     check=check,
+    facts=facts,
     inputs=(input_("model", MODEL, "Base model", "The model that the adapter was trained on."),),
     outputs=(output("adapter", ADAPTER, "Adapter"),),
     summary=lambda s: Path(s.adapter).name or "no adapter selected",

@@ -127,6 +127,8 @@ def _text(spec: FieldSpec | None, value: Any) -> str:
         return special[value]
     if value in ("", None, [], {}):
         return "empty"
+    if isinstance(value, list) and value:
+        return line(", ".join(map(str, value)), MOST_IN_QUOTES)
     if spec is not None and spec.choices:
         return spec.choice_label(value)
     shown = f"{value:g}" if isinstance(value, float) else str(value)

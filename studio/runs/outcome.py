@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.export_folder.parity import needs_hint, short_sentence_of
+from studio.export_folder.parity import needs_hint, short_sentence_of, together, worst
 from studio.runs.progress import steps_of
 from studio.runs.series import number
 from studio.runs.state import RunState, is_in_training
@@ -153,12 +153,22 @@ def learned(state: RunState) -> tuple[str, ...]:
 
 
 def _checks(state: RunState) -> list[str]:
-    """What the checks of the exports found; a warning says what to do."""
+    """What the checks of the exports found: a sentence for each of the worst, and one for all others of a verdict."""
+    if len(state.checks) == 1:
+        return [short_sentence_of(state.checks[0])]
     several = len({c["node"] for c in state.checks}) > 1
+    verdicts = [str(c.get("verdict")) for c in state.checks]
     found = []
-    for check in state.checks:
-        title = f"{state.title_of(str(check['node']))}, " if several else ""
-        found.append(f"{title}{short_sentence_of(check)}")
+    for verdict in dict.fromkeys(("green", *verdicts)):
+        checks = [c for c in state.checks if str(c.get("verdict")) == verdict]
+        titles = [state.title_of(str(c["node"])) if several else "" for c in checks]
+        if verdict != "green" and verdict == worst(verdicts):
+            named = zip(titles, checks, strict=True)
+            found += [
+                f"{t}, {short_sentence_of(c)}" if t else short_sentence_of(c) for t, c in named
+            ]
+        elif checks:
+            found.append(together(verdict, checks, titles))
     return found
 
 

@@ -18,13 +18,14 @@ from studio.runs.state import NodeState, RunState
 @dataclass(frozen=True)
 class Look:
     """How a status is shown: a word, a glyph for texts, an icon, and the role of its colour in the theme.
-    ``happened`` follows the name of a run."""
+    ``happened`` follows the name of a run. ``short`` is a shorter word, where the name stands beside it."""
 
     word: str
     glyph: str
     icon: str
     role: str
     happened: str = ""
+    short: str = ""
 
 
 RUN_LOOKS = {
@@ -39,6 +40,7 @@ RUN_LOOKS = {
         "circle-x",
         "danger",
         "is completed, but an export failed the check",
+        "Export failed",
     ),
     "suspended": Look("Suspended", "‖", "circle-stop", "warning", "was suspended"),
     "failed": Look("Failed", "✕", "circle-x", "danger", "failed"),
@@ -157,10 +159,10 @@ def checked_status(status: str, verdict: str) -> str:
     return "unfit" if status == "completed" and verdict == "red" else status
 
 
-def status_words(status: str) -> str:
+def status_words(status: str, short: bool = False) -> str:
     """Glyph and word of a status."""
     look = look_of(status)
-    return f"{look.glyph} {look.word}"
+    return f"{look.glyph} {(short and look.short) or look.word}"
 
 
 def run_status(reported: str, alive: bool, stopping: bool = False) -> str:

@@ -191,7 +191,7 @@ class Form(QWidget):
                 self._variants[name].show_variant(
                     chosen, inner if isinstance(inner, Mapping) else {}
                 )
-        if differs:
+        if differs or any(row.spec.meta.port for row in self._rows.values()):
             self._show_rows()
 
     def own_problems(self, title: str) -> list[Problem]:
@@ -277,7 +277,7 @@ class Form(QWidget):
         label = max((row.label_width() + indents[row] for row in rows), default=0)
         label = max(label, round(width * _LABEL_SHARE))
         numbers = [row for row in rows if row.spec.kind in ("int", "float")]
-        self.lay_out(width, label, not all(row.room_beside(width, label) for row in numbers))
+        self.lay_out(width, label, not all(row.room_beside(width, label, True) for row in numbers))
 
     def _add(self, spec: FieldSpec) -> None:
         row = FieldRow(spec, f"{self._prefix}{spec.name}", self._context, self)
@@ -339,6 +339,8 @@ class Form(QWidget):
                 if known is not None and not any(same(known.value, v) for v in wanted):
                     words = " or ".join(words_for(known.spec, v) for v in wanted)
                     reasons.append(f"Used only if {known.spec.meta.label} is {words}.")
+            if not self._context.connected(row.spec.meta.port):
+                reasons.append("Nothing is connected to its input.")
             row.set_off(" ".join(reasons))
             if not row.is_default or row.has_problems or name == self._used:
                 self._kept.add(name)

@@ -18,6 +18,8 @@ from studio.graph.document import Document
 from studio.graph.edits import reset_setting, set_setting
 from studio.graph.facts import choices_of, facts_of
 from studio.graph.graph import Graph, Node
+from studio.graph.node_type import Option
+from studio.graph.options import options_of
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.graph.wires import title_of
@@ -158,9 +160,11 @@ class NodeForm(QWidget):
             base_value=self._base_value,
             edit_many=self._apply_many,
             choices=self._choices,
+            options=self._options,
             choose_model=lambda: self.model_wanted.emit(self.node_id),
             guide_place=lambda path, spec: guide.of_setting(self.type_id, path, spec.meta.group),
             label=self._label_of,
+            connected=self._connected,
         )
         form = Form(
             self._node_type.settings, context, folds=folds, parent=self, all_settings=self._all
@@ -244,6 +248,17 @@ class NodeForm(QWidget):
     def _choices(self, name: str) -> tuple[str, ...]:
         """What a setting of this node can be, as its files say."""
         return choices_of(self.node, self._node_type, self._document.project_dir, name)
+
+    def _connected(self, port: str) -> bool:
+        """Whether a setting of this input is used; those of no input always are."""
+        graph = self._document.graph
+        known = port and graph.has(self.node_id)
+        return not known or graph.wire_into(self.node_id, port) is not None
+
+    def _options(self, path: str) -> tuple[Option, ...]:
+        """What the choices of a setting mean in this project."""
+        document = self._document
+        return options_of(document.graph, self.node_id, self._registry, document.project_dir, path)
 
     def _model_upstream(self) -> str | None:
         """The model setting of the nearest node before this one that has such a field."""

@@ -151,10 +151,12 @@ class FieldRow(QWidget):
         longest = max((metrics.horizontalAdvance(word) for word in words), default=0)
         return longest + self._info.width() + 8
 
-    def room_beside(self, width: int, label_width: int) -> bool:
-        """Whether there is enough space for the editor next to a label of this width (pixels)."""
+    def room_beside(self, width: int, label_width: int, number: bool = False) -> bool:
+        """Whether there is enough space for the editor, or for a ``number`` in it, next to a label of this width
+        (pixels)."""
         rest = width - label_width - self._reset.width() - 2 * self._grid.horizontalSpacing()
-        return not self.editor.wide and self.editor.needed_width() <= rest
+        least = self.editor.number_width() if number else self.editor.needed_width()
+        return not self.editor.wide and least <= rest
 
     def lay_out(self, stacked: bool, label_width: int) -> None:
         """Put the label above the editor, or beside it in a column of this width (pixels)."""
@@ -183,7 +185,8 @@ class FieldRow(QWidget):
             grid.addWidget(self._label_side, 0, 0)
             grid.addWidget(self.editor, 0, 1)
         row = 1 if stacked else 0
-        grid.addWidget(self._reset, row, 2, Qt.AlignmentFlag.AlignVCenter)
+        side = Qt.AlignmentFlag.AlignTop if self.editor.tall else Qt.AlignmentFlag.AlignVCenter
+        grid.addWidget(self._reset, row, 2, side)
         if below is not None:
             grid.addWidget(below, row + 1, 0, 1, 3)
         grid.addWidget(self._help, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
@@ -281,7 +284,9 @@ def words_for(spec: FieldSpec, value: Any) -> str:
         return special[value]
     if isinstance(value, bool):
         return "on" if value else "off"
-    if spec.choices:
+    if isinstance(value, (list, tuple)) and value:
+        return line(", ".join(map(str, value)), MOST_IN_QUOTES)
+    if spec.choices and not isinstance(value, (list, tuple)):
         return spec.choice_label(value)
     if isinstance(value, (int, float)):
         return f"{to_text(value)} {_one_or_many(spec.meta.unit, value)}".strip()

@@ -98,7 +98,7 @@ class ArtifactList(QWidget):
         self.use_menu.aboutToShow.connect(self._fill_use_menu)
         self.use_button.setMenu(self.use_menu)
         self.use = ExportUse(self)
-        buttons = QHBoxLayout()
+        self._buttons = buttons = QHBoxLayout()
         buttons.setContentsMargins(8, 4, 8, 6)
         buttons.setSpacing(8)
         buttons.addWidget(self.show_button)
@@ -113,6 +113,11 @@ class ArtifactList(QWidget):
         layout.addLayout(buttons)
         theme.changed.connect(self._color)
         self._enable()
+
+    def least_width(self) -> int:
+        """The width (pixels) at which the words of all buttons can be read."""
+        self.ensurePolished()
+        return self._buttons.sizeHint().width()
 
     def _tree(self) -> QTreeWidget:
         tree = QTreeWidget(self)

@@ -17,12 +17,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.export_folder.parity import COLUMNS, needs_hint, row_words
+from studio.export_folder.parity import COLUMNS, rows_of
 from ui.monitor.table_look import read_only_rows
 from ui.style import theme
 from ui.style.widgets import plain_tip
 
-MOST_ROWS = 6
+MOST_ROWS, PADDING_PX = 6, 6
+CAUSE, CAUSE_DIGITS = len(COLUMNS), 42
+"""The column of causes, and its width in digits; the tip shows all of a longer one."""
 _HEADS = {
     "what": "Export",
     "check": "Check",
@@ -35,7 +37,8 @@ _HEADS = {
     "gain kept": "Gain kept",
 }
 _TIPS = {
-    "Check": "Whether the export, read back by its own program, is the trained model",
+    "Check": "Whether the export, read back by its own program, is the trained model; of programs that were not run, "
+    "whether it meets their rules",
     "Tokens/s": "Speed of generating one text on this machine",
     "KL mean": "Mean divergence of the next-token probabilities from those of the trained model, in nats",
     "KL p99": "The divergence that 99 % of the positions stay below, in nats",
@@ -43,7 +46,6 @@ _TIPS = {
     "Exact match": "Of the base model → of the trained model; of this export, on the same rows",
     "Gain kept": "Share of the improvement in loss, from the base model to the trained one, that is left",
 }
-_ROLES = {"green": "success", "amber": "warning", "red": "danger", "not_proven": "warning"}
 
 
 class CheckTable(QTableWidget):
@@ -60,11 +62,15 @@ class CheckTable(QTableWidget):
                 item.setToolTip(_TIPS.get(item.text(), ""))
         read_only_rows(self)
         self.setAccessibleName("Checks of the exports")
-        self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
+        self.setStyleSheet(f"QTableWidget::item {{ padding-left: {PADDING_PX}px; }}")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(CAUSE, QHeaderView.ResizeMode.Interactive)
+        header.moveSection(
+            CAUSE, 2
+        )  # beside the check: the last columns are out of view in a narrow window
         theme.changed.connect(self._fill)
         self.hide()
 
@@ -86,20 +92,21 @@ class CheckTable(QTableWidget):
     def _fill(self) -> None:
         look = theme.colors()
         several = len({c.get("node") for c in self._checks}) > 1
-        self.setRowCount(len(self._checks))
-        for row, check in enumerate(self._checks):
-            words = list(row_words(check))
+        found = [(check, row) for check in self._checks for row in rows_of(check)]
+        self.setRowCount(len(found))
+        for number, (check, row) in enumerate(found):
+            words = list(row.words)
             if several:
                 words[0] = f"{self._titles.get(str(check.get('node')), '')}: {words[0]}"
-            cause = f"{check.get('cause') or ''} {needs_hint(check)}".strip()
-            for column, word in enumerate([*words, cause]):
+            for column, word in enumerate([*words, row.cause]):
                 item = QTableWidgetItem(word)
-                item.setToolTip(plain_tip(cause or word))
+                item.setToolTip(plain_tip(row.cause or word))
                 if column == 1:
-                    item.setForeground(
-                        getattr(look, _ROLES.get(str(check.get("verdict")), "text_muted"))
-                    )
-                self.setItem(row, column, item)
+                    item.setForeground(getattr(look, row.role))
+                self.setItem(number, column, item)
+        self.setColumnHidden(CAUSE, not any(row.cause for _, row in found))
+        most = self.fontMetrics().horizontalAdvance("0") * CAUSE_DIGITS
+        self.setColumnWidth(CAUSE, min(most, self.sizeHintForColumn(CAUSE) + 2 * PADDING_PX))
         self.setVisible(bool(self._checks))
         self._fit()
 

@@ -21,10 +21,7 @@ from ui.style import icons
 from ui.style.widgets import TextLabel
 from workers.task import Task, run_task
 
-LM_STUDIO = (
-    "LM Studio was not found: it has no folder for models yet. Get it at https://lmstudio.ai, and "
-    "start it once."
-)
+LM_STUDIO = f"{lm_studio.MISSING[0]} Get it at https://lmstudio.ai, and start it once."
 
 
 class _Said(QObject):

@@ -94,7 +94,7 @@ class ResultsPanel(QWidget):
         self.reader = _MissingReader(self)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
-        self.artifacts.setMinimumWidth(LEAST_PX)
+        self.artifacts.setMinimumWidth(max(LEAST_PX, self.artifacts.least_width()))
         self.examples.setMinimumHeight(LEAST_PX // 3)
         self._split.addWidget(self.artifacts)
         self._split.addWidget(self._comparison)

@@ -90,7 +90,7 @@ def _paint_lines(painter: QPainter, font: QFont, area: QRect, summary: RunSummar
     look = theme.colors()
     metrics = QFontMetrics(font)
     top = QRect(area.left(), area.top(), area.width(), metrics.height())
-    state = status_words(summary.shown)
+    state = status_words(summary.shown, short=True)
     state_width = metrics.horizontalAdvance(state)
     painter.setFont(font)
     painter.setPen(status_color(summary.shown))

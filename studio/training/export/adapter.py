@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from studio.training.model.configs import write_stop_token
 from studio.training.saved.snapshot import ADAPTER, CONFIG
 from studio.training.tokens.chat import load_tokenizer
 from studio.values import AdapterValue
-from studio.variants.exporter import Readable, Written
+from studio.variants.exporter import Readable, Rule, Written
 
 _GENERATION = "generation_config.json"
 
@@ -55,7 +55,14 @@ def write_adapter(
         rows.append(_compared(context, value, plain, folder))
     form = "as_trained" if plain is None else "portable"
     manifest = {"form": form, "loads": {name: reading.loads for name, reading in found.items()}}
-    return Written(tuple(rows), manifest, readable=(Readable("peft", title="Adapter"),))
+    chosen = plain is None and refused is None  # the form As trained was chosen
+    hint = "Choose the adapter form Portable." if chosen else _merge_hint(context, value)
+    return Written(
+        tuple(rows),
+        manifest,
+        readable=(Readable("peft", title="Adapter"),),
+        rules=tuple(_rules(found, hint)),
+    )
 
 
 def _copy(context: StepContext, value: AdapterValue, folder: Path) -> None:
@@ -133,6 +140,15 @@ def _tell(
     return rows
 
 
+def _rules(found: Mapping[str, Reading], hint: str) -> Iterator[Rule]:
+    """What the rules of vLLM and llama.cpp make of the adapter; PEFT itself reads it back."""
+    for name, reading in found.items():
+        if name != "peft":
+            yield Rule(
+                TITLES[name], reading.loads, reading.why, hint if reading.loads is False else ""
+            )
+
+
 def _merge_hint(context: StepContext, value: AdapterValue) -> str:
     if method_of(context, value.model).mergeable:
         return "For programs other than PEFT, merge the adapter and export the model."
@@ -184,9 +200,4 @@ def _compared(
             code="export_mismatch",
             field="format_settings.form",
         )
-    context.notice(
-        "The exported adapter was loaded by PEFT on its base: the logits differ from those of the trained "
-        f"adapter by at most {difference.largest:.2g}.",
-        level="info",
-    )
     return ("largest logit difference from the trained adapter", f"{difference.largest:.3g}")

@@ -5,7 +5,6 @@ An adapter is written from its portable form: its alpha is equal to its rank, so
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from studio.export_folder.gguf_architectures import (
     refusal,
     window_note,
 )
+from studio.export_folder.gguf_names import file_name
 from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
@@ -51,7 +51,6 @@ from studio.variants.exporter import Exportable, Readable, Written
 _FLOATS = ("F32", "F16", "BF16")
 _BETTER = 1.2
 """How much larger a K-quant is at most than with one type for all matrices."""
-_LONGEST_NAME = 40
 _SOURCE = ".source.gguf"
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
@@ -107,12 +106,6 @@ def write_gguf(
     if isinstance(value, AdapterValue):
         return _write_adapter(context, value, settings, folder)
     return _write_model(context, value, settings, folder)
-
-
-def file_name(project: str, kind: str, adapter: bool = False) -> str:
-    """The name of a file by the convention of llama.cpp: ``My-project-Q8_0.gguf``."""
-    name = re.sub(r"[^\w.]+", "-", project)[:_LONGEST_NAME].strip("-._") or "model"
-    return f"{name}-{kind}{'-LoRA' if adapter else ''}.gguf"
 
 
 def _architecture(folder: Path) -> tuple[Architecture, dict[str, Any]]:

@@ -17,14 +17,13 @@ from gguf import GGMLQuantizationType
 
 from studio.errors import StudioError
 from studio.export_folder.gguf_architectures import Architecture
-from studio.export_folder.gguf_quantizer import FALLBACK, TYPES, better_type
+from studio.export_folder.gguf_types import size_of, type_of
 from studio.training.export.gguf_config import rope_factors
 from studio.training.model.weights_file import StoredWeights
 
 Config = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 _UNUSED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
-_SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 _BLOCK_ELEMENTS = 4_000_000
 """Elements that are converted at once: the intermediate arrays of the quantization need several times their size."""
 
@@ -42,29 +41,14 @@ class Tensor:
     layers: int = 0
 
     def type_for(self, quantization: str) -> GGMLQuantizationType:
-        """The type in a file of this quantization, as llama.cpp's own tools choose it: vectors, norms and positions
-        in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole
-        blocks. Of K- and I-quants, the mixtures of ``better_type``."""
-        plain = len(self.shape) == 1 or not self.name.endswith((".weight", ".lora_a", ".lora_b"))
-        if plain or self.name.endswith("_norm.weight") or self.name == "position_embd.weight":
-            return GGMLQuantizationType.F32
-        chosen = TYPES.get(quantization, quantization)
-        if self.head and quantization in _SMALL_TYPES:
-            chosen = "Q8_0"
-        if self.head and quantization in TYPES:
-            chosen = "Q6_K"
-        if quantization in TYPES:
-            chosen = better_type(self.name, quantization, self.layers) or chosen
-        if quantization in TYPES and self.shape[-1] % gguf.QK_K:
-            chosen = FALLBACK.get(chosen, "IQ4_NL")
-        found = GGMLQuantizationType[chosen]
-        block, _ = gguf.GGML_QUANT_SIZES[found]
-        return found if self.shape[-1] % block == 0 else GGMLQuantizationType.F16
+        """The type in a file of this quantization; see ``type_of``."""
+        return GGMLQuantizationType[
+            type_of(self.name, self.shape, quantization, self.head, self.layers)
+        ]
 
     def size(self, quantization: str) -> int:
         """The bytes of its data in a file of this quantization."""
-        block, size = gguf.GGML_QUANT_SIZES[self.type_for(quantization)]
-        return int(np.prod(self.shape)) // block * size
+        return size_of(self.name, self.shape, quantization, self.head, self.layers)
 
 
 def converted(

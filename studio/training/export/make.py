@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +54,13 @@ def export(
             code="wrong_export",
         )
     own = variant.settings.model_validate(settings.format_settings)
-    place = settings.folder.strip()
+    chosen = context.resolve(settings.folder.strip()) if settings.folder.strip() else None
+    place = exporter.place(own, context.project_name, chosen) or chosen
     lasting = exporter.publish is not None and not place
-    folder = (
-        context.resolve(place)
-        if place
-        else (context.checkpoints if lasting else context.folder) / _NAME
-    )
+    folder = place or (context.checkpoints if lasting else context.folder) / _NAME
     key = _key(value_json, settings)
     found = _earlier(context, folder, key) if lasting else None
-    made, checks = found or _make(context, value, variant, own, settings, folder)
+    made, checks = found or _make(context, value, variant, own, settings, folder, place)
     _tell(context, checks)
     if made != folder:
         context.notice(
@@ -98,6 +96,7 @@ def _make(
     own: Any,
     settings: ExportSettings,
     folder: Path,
+    place: Path | None,
 ) -> tuple[Path, list[Check]]:
     """Write, check and describe the export; returns where it is, and the checks."""
     exporter: Exporter = variant.payload
@@ -105,13 +104,15 @@ def _make(
     needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if settings.folder.strip() or not exporter.links:
+        if place is not None or not exporter.links:
             _refuse_full(folder, needed)
         written = exporter.write(context, value, own, made.staging) or Written()
         evaluated = _evaluated(context, value)
         checks = check_export(
             context, value, made.staging, written.readable, settings.check_rows, evaluated
         )
+        if checks and written.rules:
+            checks[0] = replace(checks[0], rules=tuple(asdict(rule) for rule in written.rules))
         _describe(context, value, exporter.kind(value, own), made.staging, written, checks)
     return made.folder, list(checks)
 

@@ -27,7 +27,7 @@ from studio.training.export import gguf
 from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render, starts_with_bos
 from studio.training.tokens.ends import special_texts
 from studio.values import AdapterValue, ModelValue
-from studio.variants.exporter import Exportable, Written
+from studio.variants.exporter import Exportable, Readable, Written
 
 _MOST_CONTEXT = 8192
 _READS = re.compile(r"\b(strftime_now|tools|enable_thinking|reasoning_content)\b|</think>")
@@ -87,8 +87,16 @@ def write_ollama(
         tuple(card),
         {**made.manifest, "ollama_name": name, "template": turns is not None},
         "\n".join(commands(name)),
-        made.readable,
+        _readable(made, base, settings.quantization),
     )
+
+
+def _readable(made: Written, base: Written | None, quantization: str) -> tuple[Readable, ...]:
+    """An adapter is read back on the base model that lies beside it, as Ollama runs it."""
+    if base is None:
+        return made.readable
+    title = f"{quantization} base with adapter"
+    return tuple(replace(part, title=title, base=_file_of(base)) for part in made.readable)
 
 
 def _file_of(made: Written) -> str:

@@ -183,3 +183,19 @@ def test_damaged_events_are_shown_as_far_as_they_go() -> None:
     state.apply(found)
     assert check_table(state.checks)
     outcome_of(state)
+
+
+def test_checks_of_the_same_verdict_are_one_sentence() -> None:
+    """The banner has little room; what is worst has sentences of its own."""
+    plain = replace(CHECK, readable="", title="Model", reader="transformers", gain_kept=1.0)
+    small = replace(CHECK, gain_kept=0.97)
+    words = "✓ proven: Model in transformers, Q8_0 in llama.cpp. At least 97 % of the gain kept."
+    assert outcome_of(ended(plain, small)).learned == (words,)
+    bad = replace(CHECK, readable="b", title="Q2_K", verdict="red", cause="Too few bits.")
+    less = replace(CHECK, readable="c", title="Q4_0", verdict="amber", cause="A little.")
+    found = outcome_of(ended(plain, less, bad, small)).learned
+    assert found[0] == words
+    assert found[1].startswith("! differs: Q4_0 in llama.cpp.")
+    assert "A little" not in found[1]
+    assert found[2].startswith("Q2_K in llama.cpp: ✕ failed.")
+    assert found[2].endswith("Too few bits.")

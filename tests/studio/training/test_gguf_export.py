@@ -13,6 +13,7 @@ import torch
 
 from studio.errors import Problem, Stopped, StudioError
 from studio.export_folder.gguf_architectures import ARCHITECTURES, refusal
+from studio.export_folder.gguf_names import file_name
 from studio.exporters.gguf import VARIANT
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
@@ -21,7 +22,6 @@ from studio.model.gguf_header import read_gguf_header
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.export import ExportSettings, GgufSettings
 from studio.nodes.export import NODE
-from studio.training.export.gguf import file_name
 from studio.training.export.gguf_tokenizer import vocabulary
 from studio.training.export.gguf_weights import Names
 from studio.training.export.make import export

@@ -14,17 +14,25 @@ from studio.chat_templates import library, template
 from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
 from studio.chat_templates.render import TemplateFailed
 from studio.chat_templates.turns import Message, NotFixed, Turns, find_turns, go_template, probes
+from studio.export_folder.gguf_quantizer import find_quantizer
 from studio.export_folder.modelfile import Modelfile, model_name, sampling, stop_words
 from studio.node_settings.export import ExportSettings, OllamaSettings
 from studio.training.export.make import export
+from studio.training.export.parity.gate import check_export
 from studio.values import AdapterValue, ModelValue
+from studio.variants.exporter import Readable
 from tests.studio.training.adapters import random_adapter, tiny_base
 from tests.studio.training.gguf_models import make_bpe_tokenizer
 from tests.studio.training.go_templates import evaluate, needs_go, run_go, values
+from tests.studio.training.llama_cpp import needs_llama_cpp
 from tests.studio.training.modelfiles import parse
-from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.steps import Recorder, dataset_value, make_context
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
+needs_quantizer = pytest.mark.skipif(
+    find_quantizer() is None,
+    reason="llama-quantize (pip install ik-llama-cpp-python) is not installed",
+)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 ALL = [t.id for t in library()]
 SMOLLM = (
@@ -281,6 +289,37 @@ def test_a_folder_of_an_adapter_contains_its_base_or_names_one(tmp_path: Path) -
     assert dict(lines)["model"] == "smollm2:135m"
     assert [p.name for p in folder.glob("*.gguf")] == ["Support-tone-F32-LoRA.gguf"]
     assert "smollm2:135m, which was not compared" in notices
+
+
+@needs_llama_cpp
+def test_an_adapter_is_read_back_on_the_base_beside_it(tmp_path: Path) -> None:
+    """As Ollama runs it; without the base, or on another, the check fails."""
+    adapter = small(tmp_path)
+    data = dataset_value(tmp_path / "rows", train=4, validation=4)
+    adapter = adapter.model_copy(update={"dataset": data})
+    recorder = Recorder()
+    context = make_context(tmp_path / "out", recorder)
+    context.project_name = "Support tone"
+    own = {"quantization": "F16"}
+    settings = ExportSettings(check_rows=4, format="ollama", format_settings=own)
+    export(context, adapter.to_json(), settings)
+    folder = Path(context.artifacts[0]["path"])
+    (checked,) = recorder.named("ExportChecked")
+    assert (checked.get("title"), checked.get("verdict")) == ("F16 base with adapter", "green")
+    files = sorted(folder.glob("*.gguf"))
+    assert checked.get("bytes") == sum(p.stat().st_size for p in files)
+    base = folder / "Support-tone-base-F16.gguf"
+    part = Readable("llama.cpp", "Support-tone-F16-LoRA.gguf", checked.get("title"), base.name)
+    base.unlink()
+    (gone,) = check_export(make_context(tmp_path / "check", Recorder()), adapter, folder, [part], 4)
+    assert (gone.verdict, gone.code) == ("red", "missing_file")
+
+
+@needs_quantizer
+def test_a_k_quant_in_a_folder_of_ollama(tmp_path: Path) -> None:
+    folder, lines, _ = written(tmp_path, small(tmp_path).model.model, quantization="Q4_K_M")
+    assert dict(lines)["model"] == "./Support-tone-Q4_K_M.gguf"
+    assert [p.name for p in folder.glob("*.gguf")] == ["Support-tone-Q4_K_M.gguf"]
 
 
 def test_a_template_that_cannot_be_translated_is_left_out_and_reported(tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def test_a_portable_adapter_is_proven(adapter: AdapterValue, tmp_path: Path) -> 
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "## Parity check" in card
     assert "| Adapter in PEFT | ✓ proven |" in card
+    assert "| Adapter in vLLM | ! refused |" in card  # it has a fully trained head
+    assert "- Adapter in vLLM: Fully trained modules (lm_head) are not supported. Choose" in card
+    assert [r["program"] for r in report["checks"][0]["rules"]] == ["vLLM", "llama.cpp"]
     manifest = json.loads((folder / "lora-studio.json").read_text(encoding="utf-8"))
     assert manifest["verdict"] == "green"
     assert "parity.json" in manifest["files"]  # the next export may replace it

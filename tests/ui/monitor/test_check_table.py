@@ -34,5 +34,23 @@ def test_a_row_for_each_file_with_its_cause(qtbot: QtBot) -> None:
     assert first[:5] == ["Q8_0 in llama.cpp", "✓ proven", "97 %", "-", "145.0 MB"]
     assert first[-1] == ""
     assert (second[1], second[-1]) == ("✕ failed", "Too few bits. Use Q8_0.")
+    rules = (
+        {"program": "vLLM", "loads": False, "why": "DoRA is not supported", "hint": "Merge it."},
+        {"program": "llama.cpp", "loads": True, "why": "", "hint": ""},
+    )
+    adapter = Check("", "Adapter", "peft", "green", rules=rules)
+    state.apply(event("ExportChecked", "gguf", **adapter.to_json()))
+    panel.refresh()
+    proven, refused, met = shown(panel)[2:]
+    assert proven[:2] == ["Adapter in PEFT", "✓ proven"]
+    assert refused[:2] == ["Adapter in vLLM", "! refused"]
+    assert (refused[-1], met[:2]) == (
+        "DoRA is not supported. Merge it.",
+        ["Adapter in llama.cpp", "✓ rules met"],
+    )
+    assert state.checks[-1]["verdict"] == "green"  # of the run: a refusal of vLLM is no failure
+    head = panel.checks.horizontalHeader()
+    assert head.visualIndex(len(first) - 1) == 2  # in view also in a narrow window
+    assert panel.checks.columnWidth(len(first) - 1) > 100
     panel.show_state(None)
     assert panel.checks.isHidden()

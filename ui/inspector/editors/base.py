@@ -15,11 +15,12 @@ from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QLineEdit, QWidget
 
+from studio.graph.node_type import Option
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec
 
 _DIGITS = 10
-_FRAME_PX = 44
+FRAME_PX = 44
 _UNDO_KEYS = (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo)
 
 
@@ -32,9 +33,10 @@ class FieldContext:
     relative to it. ``value`` gives another setting of the same node, ``base_value`` one of the node
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
     this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
-    ``names`` can be. ``choose_model`` opens the base model chooser for this node.
-    ``guide_place`` gives the place of the guide that explains a field, by its path. ``label`` is that of a field, which
-    names the connected node if it belongs to an input.
+    ``names`` can be, ``options`` what the choices of a field mean in this project. ``choose_model`` opens
+    the base model chooser for this node. ``guide_place`` gives the place of the guide that explains a field, by
+    its path. ``label`` is that of a field, which names the connected node if it belongs to an input;
+    ``connected`` is whether there is one.
     """
 
     registry: Registry
@@ -46,8 +48,10 @@ class FieldContext:
     edit_many: Callable[[Mapping[str, Any], str], None] | None = None
     choices: Callable[[str], Sequence[str]] = lambda path: ()
     choose_model: Callable[[], None] | None = None
+    options: Callable[[str], Sequence[Option]] = lambda path: ()
     guide_place: Callable[[str, FieldSpec], str] = lambda path, spec: ""
     label: Callable[[FieldSpec], str] = lambda spec: spec.meta.label
+    connected: Callable[[str], bool] = lambda port: True
 
 
 class Editor(QWidget):
@@ -58,6 +62,8 @@ class Editor(QWidget):
     left = Signal()
     wide = False
     """Whether this editor needs the full width, below its label."""
+    tall = False
+    """Whether it has many lines; the reset button is then beside the first."""
     below: QWidget | None = None
     """What is shown under the field, as wide as the form."""
 
@@ -87,9 +93,13 @@ class Editor(QWidget):
         self.setFocusProxy(control)
         self.row.addWidget(control, 1)
 
+    def number_width(self) -> int:
+        """The width (pixels) of a number."""
+        return self.fontMetrics().horizontalAdvance("0") * _DIGITS + FRAME_PX
+
     def needed_width(self) -> int:
         """The width (pixels) below which the value could not be read."""
-        return self.fontMetrics().horizontalAdvance("0") * _DIGITS + _FRAME_PX
+        return self.number_width()
 
     def set_value(self, value: Any) -> None:
         """Show a value; emits nothing."""

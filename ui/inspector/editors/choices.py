@@ -6,6 +6,7 @@ from typing import Any
 
 from PySide6.QtWidgets import QComboBox, QWidget
 
+from studio.graph.node_type import Option
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors import methods
 from ui.inspector.editors.base import Editor, FieldContext
@@ -25,6 +26,7 @@ class ChoiceEditor(Editor):
         self._combo = QComboBox(self)
         narrow(self._combo)
         self._value: Any = None
+        self._listed: list[tuple[Any, str, str]] = []
         self._fill()
         self._combo.activated.connect(self._picked)
         self.adopt(self._combo)
@@ -35,7 +37,14 @@ class ChoiceEditor(Editor):
             special = [(value, words, "") for value, words in self.spec.meta.special]
             found = self.context.registry.choices(self.spec.meta.variant)
             return special + [(v.id, v.title, v.help) for v in found]
-        return [(value, self.spec.choice_label(value), "") for value in self.spec.choices]
+        options = {
+            o.value: o for o in self.context.options(self.path) if o.value in self.spec.choices
+        }
+        rest = [value for value in self.spec.choices if value not in options]
+        described = [
+            (o.value, _words(self.spec.choice_label(o.value), o), o.words) for o in options.values()
+        ]
+        return described + [(value, self.spec.choice_label(value), "") for value in rest]
 
     def needed_width(self) -> int:
         """Room for the longest choice."""
@@ -45,6 +54,8 @@ class ChoiceEditor(Editor):
     def set_value(self, value: Any) -> None:
         """Show a choice; an unknown one is added under its own name."""
         self._value = value
+        if self._listed != self._texts():
+            self._fill(research_open=value in self._research())
         if self._combo.count() and self._combo.currentData() == value:
             return
         if self._place(value) < 0:
@@ -59,11 +70,16 @@ class ChoiceEditor(Editor):
             variants = list(self.context.registry.choices(METHODS))
             methods.fill(self._combo, variants, research_open)
             return
-        for value, words, help_text in self.choices():
+        self._listed = self._texts()
+        for value, words, help_text in self._listed:
             self._combo.addItem(words, value)
             if help_text:
                 self._combo.setItemData(self._combo.count() - 1, help_text, 3)
         widen_popup(self._combo)
+
+    def _texts(self) -> list[tuple[Any, str, str]]:
+        """The choices as they should be listed now; what they mean may depend on the project."""
+        return [] if self._lists_methods else self.choices()
 
     @property
     def _lists_methods(self) -> bool:
@@ -87,6 +103,12 @@ class ChoiceEditor(Editor):
         self._fill(research_open=True)
         self.set_value(self._value)
         methods.show_research(self._combo)
+
+
+def _words(label: str, option: Option) -> str:
+    """The label of a choice with the fact about it, and whether something is missing."""
+    missing = f"{option.missing}, not installed" if option.missing else ""
+    return "  ".join(p for p in (label, option.fact, missing) if p)
 
 
 def narrow(combo: QComboBox) -> None:

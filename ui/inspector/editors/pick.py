@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QWidget
 
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
+from ui.inspector.editors.check_list import CheckListEditor
 from ui.inspector.editors.choices import ChoiceEditor
 from ui.inspector.editors.model import ModelEditor
 from ui.inspector.editors.paths import AdapterEditor, PathEditor
@@ -47,4 +48,6 @@ def editor_for(
 ) -> Editor:
     """The editor of one field; ``path`` is its dotted name."""
     kind = ChoiceEditor if spec.meta.variant else BY_KIND[spec.kind]
+    if spec.kind == "list" and spec.choices:
+        kind = CheckListEditor
     return BY_WIDGET.get(spec.meta.widget, kind)(spec, path, context, parent)

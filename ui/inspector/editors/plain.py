@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QLineEdit, QMenu, QPlainTextEdit, QToolButton, QWidget
 
 from studio.graph.schema import FieldSpec
-from ui.inspector.editors.base import Editor, FieldContext
+from ui.inspector.editors.base import FRAME_PX, Editor, FieldContext
 from ui.inspector.editors.number_box import NumberBox
 from ui.style.widgets import IconButton, plain_tip
 
@@ -29,6 +29,13 @@ class NumberEditor(Editor):
         self._box = NumberBox(spec, self)
         self._box.value_edited.connect(self.edited)
         self.adopt(self._box)
+
+    def needed_width(self) -> int:
+        """Also the words for special values."""
+        words = max(
+            (self.fontMetrics().horizontalAdvance(w) for _, w in self.spec.meta.special), default=0
+        )
+        return max(super().needed_width(), words + FRAME_PX)
 
     def set_value(self, value: Any) -> None:
         """Show a number, or text that should have been one."""

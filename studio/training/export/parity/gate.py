@@ -153,7 +153,7 @@ class _Gate:
             part.title,
             part.reader,
             "not_proven",
-            bytes=_size(where),
+            bytes=_size(where) + (_size(self.folder / part.base) if part.base else 0),
             prompts=len(self.rows.rows),
             positions=len(self.rows.labels),
             source=self.rows.source,
@@ -192,7 +192,7 @@ class _Gate:
 
     def _fault(self, part: Readable, where: Path) -> dict[str, Any]:
         """What the files alone show to be wrong."""
-        if not where.exists():
+        if not where.exists() or (part.base and not (self.folder / part.base).exists()):
             return _caused("missing_file")
         if part.reader == "transformers":
             for fault in folder_faults(where):
@@ -266,7 +266,7 @@ class _Gate:
     def _read(self, part: Readable, where: Path) -> Mapping[str, Any]:
         """What the program of a part answered; the probabilities are in ``exported.npy``."""
         if part.reader == "llama.cpp":
-            return self._read_gguf(where)
+            return self._read_gguf(part, where)
         adapter = str(where) if part.reader == "peft" else None
         stage = {
             "name": "exported",
@@ -279,9 +279,11 @@ class _Gate:
         found: Mapping[str, Any] = self._ask(_READ_MODEL, asked, "the export")["exported"]
         return found
 
-    def _read_gguf(self, where: Path) -> Mapping[str, Any]:
+    def _read_gguf(self, part: Readable, where: Path) -> Mapping[str, Any]:
         adapter = isinstance(self.value, AdapterValue)
-        model = self._written_base() if adapter else where
+        model = where
+        if adapter:
+            model = self.folder / part.base if part.base else self._written_base()
         first = self.rows.rows[0]
         plain = first.chat is not None and not first.chat[1] and not first.chat[2]
         asked = self._request(

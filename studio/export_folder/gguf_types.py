@@ -1,0 +1,57 @@
+"""The type of each tensor in a GGUF file of a quantization, and the bytes that it takes; without torch.
+
+The choice is that of llama.cpp's own tools.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from studio.export_folder.gguf_quantizer import FALLBACK, TYPES, better_type
+
+BLOCKS: dict[str, tuple[int, int]] = {
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "Q8_0": (32, 34),
+    "Q5_1": (32, 24),
+    "Q5_0": (32, 22),
+    "Q4_1": (32, 20),
+    "Q4_0": (32, 18),
+    "IQ4_NL": (32, 18),
+    "Q6_K": (256, 210),
+    "Q5_K": (256, 176),
+    "Q4_K": (256, 144),
+    "Q3_K": (256, 110),
+    "Q2_K": (256, 84),
+    "IQ4_XS": (256, 136),
+    "IQ3_S": (256, 110),
+    "IQ3_XXS": (256, 98),
+}
+"""Type -> elements and bytes of one block: a part of ``gguf.GGML_QUANT_SIZES``."""
+_SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+_MATRICES = (".weight", ".lora_a", ".lora_b")
+
+
+def type_of(name: str, shape: Sequence[int], quantization: str, head: bool, layers: int) -> str:
+    """The type of a tensor, by its name in GGUF and its shape with the rows first: vectors, norms and positions in F32;
+    the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole blocks. Of K- and
+    I-quants, the mixtures of ``better_type``."""
+    plain = len(shape) == 1 or not name.endswith(_MATRICES)
+    if plain or name.endswith("_norm.weight") or name == "position_embd.weight":
+        return "F32"
+    chosen = TYPES.get(quantization, quantization)
+    if head and quantization in _SMALL_TYPES:
+        chosen = "Q8_0"
+    if quantization in TYPES:
+        chosen = better_type(name, quantization, layers) or ("Q6_K" if head else chosen)
+        if shape[-1] % BLOCKS["Q6_K"][0]:
+            chosen = FALLBACK.get(chosen, "IQ4_NL")
+    return chosen if shape[-1] % BLOCKS[chosen][0] == 0 else "F16"
+
+
+def size_of(name: str, shape: Sequence[int], quantization: str, head: bool, layers: int) -> int:
+    """The bytes of the data of a tensor in a file of this quantization."""
+    elements, size = BLOCKS[type_of(name, shape, quantization, head, layers)]
+    return math.prod(shape) // elements * size
