@@ -22,7 +22,11 @@ class Architecture:
     elements of Q and K, transformers those half a head apart. ``norm_offset`` is added to the weights of norms,
     ``transposed`` are the ends of the names of weights that are stored as (in, out). ``ropes`` are the supported
     kinds of RoPE scaling, ``activations`` the activation that llama.cpp computes. ``needs_tied``: its head always
-    shares the matrix of the embedding. ``swa_period``: every layer of this number has full attention.
+    shares the matrix of the embedding. ``swa_period``: every layer of this number has full attention;
+    ``swa_layers``: the file says which. ``ignores_window``: llama.cpp has no sliding window there. ``layer_norm``: it
+    has layer norms instead of RMS norms. ``part_rotated``: RoPE may rotate a part of each head. ``scales`` are keys of
+    the config and the keys of GGUF, after the name of the architecture, that state them. ``gates_normalized``: whether
+    the gates of the chosen experts of a mixture add up to 1; ``None`` if it is no mixture.
     """
 
     name: str
@@ -33,7 +37,22 @@ class Architecture:
     activations: tuple[str, ...] = _SILU
     needs_tied: bool = False
     swa_period: int = 0
+    swa_layers: bool = False
     ignores_window: bool = False
+    layer_norm: bool = False
+    part_rotated: bool = False
+    scales: tuple[tuple[str, str], ...] = ()
+    gates_normalized: bool | None = None
+
+
+_PLAIN = ("default",)
+_GRANITE = (
+    ("attention_multiplier", "attention.scale"),
+    ("embedding_multiplier", "embedding_scale"),
+    ("residual_multiplier", "residual_scale"),
+    ("logits_scaling", "logit_scale"),
+)
+_LOGITS = (("logit_scale", "logit_scale"),)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -60,12 +79,53 @@ ARCHITECTURES: dict[str, Architecture] = {
         needs_tied=True,
         swa_period=6,
     ),
-    "phi3": Architecture("phi3", ropes=("default", "longrope", "su"), ignores_window=True),
+    "phi3": Architecture(
+        "phi3", ropes=("default", "longrope", "su"), ignores_window=True, part_rotated=True
+    ),
+    "phi": Architecture(
+        "phi2", ropes=_PLAIN, activations=_GELU, layer_norm=True, part_rotated=True
+    ),
     "gpt2": Architecture(
         "gpt2",
         transposed=("c_attn.weight", "c_proj.weight", "c_fc.weight"),
         ropes=("default",),
         activations=_GELU,
+        layer_norm=True,
+    ),
+    "smollm3": Architecture("smollm3", permuted=True),
+    "olmo2": Architecture("olmo2", ropes=_PLAIN),
+    "olmo3": Architecture("olmo2", ropes=_PLAIN, swa_layers=True),
+    "granite": Architecture("granite", permuted=True, ropes=_PLAIN, scales=_GRANITE),
+    "starcoder2": Architecture(
+        "starcoder2", ropes=_PLAIN, activations=_GELU, ignores_window=True, layer_norm=True
+    ),
+    "stablelm": Architecture("stablelm", ropes=_PLAIN, layer_norm=True, part_rotated=True),
+    "cohere": Architecture(
+        "command-r", ropes=_PLAIN, needs_tied=True, layer_norm=True, scales=_LOGITS
+    ),
+    "cohere2": Architecture(
+        "cohere2", ropes=_PLAIN, needs_tied=True, swa_period=4, layer_norm=True, scales=_LOGITS
+    ),
+    "glm4": Architecture("glm4", ropes=_PLAIN, part_rotated=True),
+    "seed_oss": Architecture("seed_oss", ropes=_PLAIN),
+    "exaone4": Architecture("exaone4", ropes=_PLAIN),
+    "ernie4_5": Architecture("ernie4_5", ropes=_PLAIN),
+    "hunyuan_v1_dense": Architecture("hunyuan-dense", ropes=_PLAIN),
+    "arcee": Architecture("arcee", permuted=True, ropes=_PLAIN, activations=("relu2",)),
+    "nemotron": Architecture(
+        "nemotron",
+        norm_offset=1.0,
+        ropes=_PLAIN,
+        activations=("relu2",),
+        layer_norm=True,
+        part_rotated=True,
+    ),
+    "mixtral": Architecture("llama", permuted=True, ignores_window=True, gates_normalized=True),
+    "qwen2_moe": Architecture("qwen2moe", ignores_window=True, gates_normalized=False),
+    "qwen3_moe": Architecture("qwen3moe", ignores_window=True, gates_normalized=True),
+    "olmoe": Architecture("olmoe", ropes=_PLAIN, gates_normalized=False),
+    "granitemoe": Architecture(
+        "granitemoe", permuted=True, ropes=_PLAIN, scales=_GRANITE, gates_normalized=True
     ),
 }
 """The value of ``model_type`` in config.json -> how it is written."""
@@ -81,7 +141,7 @@ def refusal(config: Config) -> str:
         return f"the architecture {kind or 'of this model'} is not supported in GGUF files"
     if config.get("quantization_config"):
         return "its weights are stored quantized"
-    for check in (_rope, _activation, _heads, _windows, _gemma, _gpt2):
+    for check in (_rope, _activation, _heads, _windows, _gemma, _gpt2, _others, _mixture):
         reason = check(kind, found, config)
         if reason:
             return reason
@@ -136,7 +196,7 @@ def _rope(kind: str, found: Architecture, config: Config) -> str:
     share = config.get("partial_rotary_factor") or ropes_of(config).get("full_attention", {}).get(
         "partial_rotary_factor"
     )
-    if share not in (None, 1, 1.0) and found.name != "phi3":
+    if share not in (None, 1, 1.0) and not found.part_rotated:
         return f"llama.cpp rotates whole heads in {found.name}"
     return ""
 
@@ -165,6 +225,8 @@ def _windows(kind: str, found: Architecture, config: Config) -> str:
     del kind
     kinds = config.get("layer_types")
     if not kinds:
+        return ""
+    if found.swa_layers:
         return ""
     if not found.swa_period:
         if "sliding_attention" in kinds and "full_attention" in kinds:
@@ -204,3 +266,46 @@ def _gpt2(kind: str, found: Architecture, config: Config) -> str:
     if config.get("scale_attn_by_inverse_layer_idx") or config.get("scale_attn_weights") is False:
         return "llama.cpp has no other scale of the attention in gpt2"
     return ""
+
+
+def _others(kind: str, found: Architecture, config: Config) -> str:
+    """Settings of single architectures that llama.cpp has as constants or not at all."""
+    unlike = {
+        "stablelm": ("qk_layernorm",),
+        "phi": ("qk_layernorm",),
+        "olmoe": ("clip_qkv",),
+        "ernie4_5": ("use_bias",),
+        "cohere": ("attention_bias", "use_qk_norm"),
+        "cohere2": ("attention_bias",),
+    }
+    for name in unlike.get(kind, ()):
+        if config.get(name):
+            return f"llama.cpp has no {name} in {found.name}"
+    if kind == "cohere" and int(config.get("num_hidden_layers", 0)) >= 64:
+        return f"llama.cpp expects norms of queries and keys in {found.name} of 64 layers"
+    if kind == "olmoe" and config.get("num_key_value_heads") != config.get("num_attention_heads"):
+        return f"llama.cpp has no grouped queries in {found.name}"
+    if kind == "exaone4" and int(config.get("num_hidden_layers", 0)) == 64:
+        return f"llama.cpp has another sliding window in {found.name} of 64 layers"
+    if kind == "smollm3" and config.get("no_rope_layers"):
+        used = [bool(v) for v in config["no_rope_layers"]]
+        if used != [(i + 1) % 4 != 0 for i in range(len(used))]:
+            return f"llama.cpp leaves RoPE out in every 4th layer of {found.name}"
+    return ""
+
+
+def experts_of(config: Config) -> int:
+    """The number of experts of a layer; 0 if it is no mixture."""
+    return int(config.get("num_local_experts") or config.get("num_experts") or 0)
+
+
+def _mixture(kind: str, found: Architecture, config: Config) -> str:
+    del kind
+    if found.gates_normalized is None:
+        return ""
+    normalized = config.get("norm_topk_prob")
+    if normalized is not None and bool(normalized) != found.gates_normalized:
+        what = "normalizes" if found.gates_normalized else "does not normalize"
+        return f"llama.cpp {what} the gates of the experts of {found.name}"
+    dense = config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
+    return f"llama.cpp has experts in every layer of {found.name}" if dense else ""

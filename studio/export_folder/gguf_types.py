@@ -31,15 +31,16 @@ BLOCKS: dict[str, tuple[int, int]] = {
 }
 """Type -> elements and bytes of one block: a part of ``gguf.GGML_QUANT_SIZES``."""
 _SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+_EXACT = ("_norm.weight", "ffn_gate_inp.weight")
 _MATRICES = (".weight", ".lora_a", ".lora_b")
 
 
 def type_of(name: str, shape: Sequence[int], quantization: str, head: bool, layers: int) -> str:
-    """The type of a tensor, by its name in GGUF and its shape with the rows first: vectors, norms and positions in F32;
-    the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole blocks. Of K- and
-    I-quants, the mixtures of ``better_type``."""
+    """The type of a tensor, by its name in GGUF and its shape with the rows first: vectors, norms, positions and the
+    router of a mixture in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist
+    of whole blocks. Of K- and I-quants, the mixtures of ``better_type``."""
     plain = len(shape) == 1 or not name.endswith(_MATRICES)
-    if plain or name.endswith("_norm.weight") or name == "position_embd.weight":
+    if plain or name.endswith(_EXACT) or name == "position_embd.weight":
         return "F32"
     chosen = TYPES.get(quantization, quantization)
     if head and quantization in _SMALL_TYPES:

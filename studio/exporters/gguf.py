@@ -151,7 +151,8 @@ VARIANT = Variant(
     title="GGUF",
     order=20,
     help="Files for llama.cpp, Ollama, LM Studio and other programs that run models without Python. Supported "
-    "are Llama (also SmolLM2), Mistral, Qwen 2, 2.5 and 3, Gemma 1 to 3 (text), Phi-3 and GPT-2.",
+    "are the architectures that people train most (Llama, Mistral, Mixtral, Qwen, Gemma, Phi, SmolLM, Granite, OLMo "
+    "and others); another one is a problem before the run.",
     settings=GgufSettings,
     payload=Exporter(
         ("model", "adapter"),

@@ -110,7 +110,7 @@ _PROBLEM_CODES = {
     _VERIFIED: "adapter_damaged export_mismatch merge_mismatch reload_mismatch",
     _STAGES: "cannot_continue goes_on",
     _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
-    "gguf.md#what-cannot-be-exported": "gguf_unsupported",
+    "gguf.md#architectures": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",
     "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
     "results.md#the-check-of-an-export": "template",

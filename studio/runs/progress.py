@@ -249,7 +249,7 @@ def _node_left(state: RunState, name: str, now: float) -> tuple[float, bool]:
         if before is None:
             return 0.0, False
         return sum(s or 0.0 for _, s in before), all(s is not None for _, s in before)
-    place = _forecast_place(node, before or [])
+    place, is_there = _forecast_place(node, before or [])
     rest = (before or [])[place + 1 :]
     known, complete = sum(s or 0.0 for _, s in rest), all(s is not None for _, s in rest)
     measured = _measured(state, name, now)
@@ -258,7 +258,7 @@ def _node_left(state: RunState, name: str, now: float) -> tuple[float, bool]:
     if not node.phases and before is not None:
         return max(0.0, known - max(0.0, now - (node.started or now))), complete
     usual = before[place][1] if before and place >= 0 else None
-    if usual is None or node.phases[-1][0] != before[place][0]:  # type: ignore[index]
+    if usual is None or not is_there:
         return known, False
     current = usual - max(0.0, now - node.phases[-1][1])
     return known + max(0.0, current), complete and current > 0
@@ -272,13 +272,14 @@ def _measured(state: RunState, name: str, now: float) -> float | None:
     return max(0.0, node.eta_s - max(0.0, now - node.eta_at))
 
 
-def _forecast_place(node: NodeState, before: list[tuple[str, float | None]]) -> int:
-    """The place of the current phase among those of an earlier run; -1 before the first."""
-    place = -1
+def _forecast_place(node: NodeState, before: list[tuple[str, float | None]]) -> tuple[int, bool]:
+    """The place that a node has reached among the phases of an earlier run, -1 before the first, and whether the
+    current phase is that one, and not one after it that the earlier run did not have."""
+    place, is_there = -1, False
     for phase, _ in node.phases:
         ahead = [i for i in range(place + 1, len(before)) if before[i][0] == phase]
-        place = ahead[0] if ahead else place
-    return place
+        place, is_there = (ahead[0], True) if ahead else (place, False)
+    return place, is_there
 
 
 # ------------------------------------------------------------ the share of the run
@@ -315,13 +316,13 @@ def _weight(node: NodeState) -> float:
 def _timed_share(state: RunState, name: str, now: float) -> float:
     node, before = state.nodes[name], (state.forecast or {}).get(name) or []
     total = sum(s or 0.0 for _, s in before)
-    place = _forecast_place(node, before)
+    place, is_there = _forecast_place(node, before)
     if not total or place < 0 or not node.phases:
         return 0.0
     passed = sum(s or 0.0 for _, s in before[:place])
     phase, since = node.phases[-1]
     usual = before[place][1] or 0.0
-    if before[place][0] != phase:
+    if not is_there:
         return (passed + usual) / total
     if phase == "train":
         step, steps = steps_of(state, name)
@@ -330,17 +331,17 @@ def _timed_share(state: RunState, name: str, now: float) -> float:
 
 
 def _counted_share(state: RunState, name: str) -> float:
-    """By counts alone: a training by its steps; otherwise each phase takes half of what is left."""
+    """By counts alone: a training by its steps; otherwise each count takes half of what is left."""
     node = state.nodes[name]
-    phases = [phase for phase, _ in node.phases]
-    if not phases:
+    parts = node.parts
+    if not parts:
         return 0.0
-    if "train" not in phases:
+    if "train" not in parts:
         end = _BEFORE if "train" in node.stages else 1.0
-        return end * _halved(node, len(phases))
+        return end * _halved(node, len(parts))
     start = _BEFORE if node.stages[:1] not in ((), ("train",)) else 0.0
     end = 1.0 - _AFTER if "train" in node.stages[:-1] else 1.0
-    after = len(phases) - 1 - len(phases[: phases.index("train")])
+    after = sum(part != "train" for part in parts[parts.index("train") :])
     if after:
         return end + (1.0 - end) * _halved(node, after)
     step, steps = steps_of(state, name)
@@ -348,7 +349,5 @@ def _counted_share(state: RunState, name: str) -> float:
     return start + (end - start) * (min(1.0, step / steps) if steps else 0.0)
 
 
-def _halved(node: NodeState, phases: int) -> float:
-    begun = 1.0 - 0.5 ** (phases - 1)
-    share = min(1.0, (node.done or 0.0) / node.total) if node.total else 0.0
-    return begun + 0.5**phases * share
+def _halved(node: NodeState, parts: int) -> float:
+    return 1.0 - 0.5 ** (parts - 1) + 0.5**parts * node.counted

@@ -31,7 +31,9 @@ Forecast = dict[str, list[tuple[str, float | None]] | None]
 class NodeState:
     """The state of one node. ``done`` of ``total`` ``unit`` counts the current phase; ``eta_s`` was
     reported at ``eta_at`` (Unix time). ``phases`` are the phases so far with their start; a training
-    with its evaluations and samples is one. ``stages`` are those of the run that it belongs to.
+    with its evaluations and samples is one. ``parts`` are the phases again, a phase that counts anew (rows
+    compared, then answers generated) once for each count; ``counted`` is the completed share of the last
+    part. ``stages`` are those of the run that it belongs to.
     ``message`` is the sentence of a failure or the last notice."""
 
     title: str = ""
@@ -40,6 +42,8 @@ class NodeState:
     phase: str = ""
     phase_title: str = ""
     phases: list[tuple[str, float]] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    counted: float = 0.0
     stages: tuple[str, ...] = ()
     done: float | None = None
     total: float | None = None
@@ -201,7 +205,7 @@ def _step_started(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     node.state, node.started, state.current = "running", event.time, event.node
     node.phase = node.phase_title = node.message = ""
-    node.phases = []
+    node.phases, node.parts, node.counted = [], [], 0.0
     node.title = line(str(event.get("title") or node.title), MOST_IN_QUOTES)
 
 
@@ -211,6 +215,7 @@ def _phase(state: RunState, event: Event) -> None:
     node.phase_title = str(event.get("title") or "")
     node.done = node.total = None
     node.unit = ""
+    _count_part(node, 0.0)
     if not _in_training(state, event.node, node.phase):
         node.eta_s = None
 
@@ -223,6 +228,16 @@ def _enter(state: RunState, event: Event, phase: str) -> None:
         return
     if not node.phases or node.phases[-1][0] != phase:
         node.phases.append((phase, event.time))
+        node.parts.append(phase)
+        node.counted = 0.0
+
+
+def _count_part(node: NodeState, share: float) -> None:
+    """The completed share of the count of a phase. One that is smaller than before is another count, so that the
+    progress does not go back."""
+    if share < node.counted and node.parts and node.phase == node.parts[-1]:
+        node.parts.append(node.phase)
+    node.counted = share
 
 
 def is_in_training(state: RunState, name: str | None) -> bool:
@@ -246,6 +261,8 @@ def _progress(state: RunState, event: Event) -> None:
         node.phase_title = ""
     node.done, node.total = event.get("done"), event.get("total")
     node.unit = str(event.get("unit") or "")
+    done, total = number(node.done or 0.0), number(node.total or 0.0)
+    _count_part(node, min(1.0, done / total) if done >= 0 and total > 0 else 0.0)
     if phase not in _BREAKS or not _in_training(state, event.node, phase):
         node.eta_s, node.eta_at = event.get("eta_s"), event.time
 
@@ -301,6 +318,7 @@ def _newest_metric(state: RunState, event: Event) -> None:
     if "loss" in event.data:
         if not node.phases:  # without the event that it began
             node.phases.append(("train", node.started or 0.0))
+            node.parts.append("train")
         loss = number(event.data["loss"])
         node.last_loss = loss if math.isfinite(loss) else None
         if node.phase in ("", "train"):

@@ -78,7 +78,8 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str, Any]) -> Path:
     """A project of the usual shape: dataset, base model, LoRA, train, merge, two exports.
 
-    ``changes`` maps a node id to settings that are set on top.
+    ``changes`` maps a node id to settings that are set on top. The exports are not read back unless
+    ``check_rows`` is set: that starts a process with PyTorch for each.
     """
     settings: dict[str, dict[str, Any]] = {
         "data": {"source": str(rows), "validation_fraction": 0.2},
@@ -93,8 +94,8 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
             "save_steps": 2,
         },
         "merge": {},
-        "export": {},
-        "share": {},
+        "export": {"check_rows": 0},
+        "share": {"check_rows": 0},
     }
     kinds = {"data": "dataset", "base": "base_model", "share": "export"}
     for node, change in changes.items():

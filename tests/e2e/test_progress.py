@@ -17,7 +17,11 @@ STAGES = ("prepare", "load", "train", "save", "verify", "merge", "export")
 def test_a_real_run_in_each_phase_and_the_same_run_again(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     project = write_project(
-        tmp_path / "p.studio", model, write_rows(tmp_path / "r.jsonl"), train={"max_steps": 3}
+        tmp_path / "p.studio",
+        model,
+        write_rows(tmp_path / "r.jsonl"),
+        train={"max_steps": 3},
+        export={"check_rows": 4},
     )
     runs = ("--runs", str(tmp_path / "runs"), "--json")
     first, state = played(studio("run", project, *runs))

@@ -24,7 +24,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, rows, a project, and one finished run in ``runs``."""
     folder = tmp_path_factory.mktemp("terminal")
     make_tiny_model(folder / "model")
-    write_project(folder / "talk.studio", "model", write_rows(folder / "rows.jsonl"))
+    rows, checked = write_rows(folder / "rows.jsonl"), {"check_rows": 4}
+    write_project(folder / "talk.studio", "model", rows, export=checked, share=checked)
     return folder
 
 
@@ -48,6 +49,18 @@ def test_a_run_completes_and_tells_what_it_did(first: Ran) -> None:
     assert [e["step"] for e in first.of("Metric") if "eval_loss" in e][-1] == 6
     kinds = [e["kind"] for e in first.of("ArtifactSaved")]
     assert {"dataset", "base_model", "adapter", "merged_model"} <= set(kinds)
+
+
+def test_both_exports_are_read_back_and_found_equal(first: Ran) -> None:
+    checked = first.of("ExportChecked")
+    assert {(e["node"], e["reader"]) for e in checked} == {
+        ("export", "transformers"),
+        ("share", "peft"),
+    }
+    for event in checked:
+        assert event["verdict"] == "green", event
+        assert event["kl_mean"] < 1e-3
+        assert event["top1_agreement"] == 1.0
 
 
 def logits_and_text(model: Any, tokenizer: Any) -> tuple[Any, str]:

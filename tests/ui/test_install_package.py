@@ -91,7 +91,7 @@ def test_from_the_results_of_a_run_that_was_not_proven(
     (missing.site_packages / "tiny_reader.py").touch()
     dialog_of(session).installed.emit("It is installed.")
     assert results.reader.button.isHidden()
-    assert results.reader.words.text().startswith("llama.cpp is installed now. Press Run")
+    assert results.reader.words.text().startswith("llama.cpp is installed: press Run")
 
 
 def test_a_run_that_begins_says_it(

@@ -34,8 +34,7 @@ from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
 NARROW_PX, LEAST_PX = 720, 340
 
-_THEN = "It reads GGUF files back, to prove them."
-_AGAIN = "Press Run to check the export: steps that have not changed are reused, and nothing is trained again."
+_AGAIN = "press Run to check the export: nothing is trained again."
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
 
@@ -57,9 +56,8 @@ class _MissingReader(QWidget):
         """Show what these checks lacked."""
         lacked = any(map(llama_cpp.lacked, checks))
         missing = lacked and not llama_cpp.is_installed()
-        self.words.setText(
-            f"{_THEN} {_AGAIN}" if missing else f"llama.cpp is installed now. {_AGAIN}"
-        )
+        first = "Then" if missing else "llama.cpp is installed:"
+        self.words.setText(f"{first} {_AGAIN}")
         self.button.setVisible(missing)
         self.setVisible(lacked)
 

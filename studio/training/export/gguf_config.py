@@ -9,7 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from studio.export_folder.gguf_architectures import Architecture, head_size, ropes_of
+from studio.export_folder.gguf_architectures import Architecture, experts_of, head_size, ropes_of
 
 Config = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
@@ -28,7 +28,11 @@ def add_hyperparameters(writer: gguf.GGUFWriter, found: Architecture, config: Co
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
     writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if found.layer_norm:
+        names = ("layer_norm_eps", "norm_epsilon", "norm_eps")
+        writer.add_layer_norm_eps(next(config[n] for n in names if n in config))
+    else:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     if found.name != "phi3":  # it has no keys for a head of another width
         writer.add_key_length(size)
@@ -39,9 +43,28 @@ def add_hyperparameters(writer: gguf.GGUFWriter, found: Architecture, config: Co
         writer.add_sliding_window(config["sliding_window"])
     if found.name == "phi3":  # 0 distinguishes Phi-4 from the others
         writer.add_sliding_window(config.get("sliding_window") or 0)
+    if found.swa_layers and config.get("sliding_window"):
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_sliding_window_pattern([k == "sliding_attention" for k in config["layer_types"]])
+    for name, key in found.scales:
+        if config.get(name) is not None:
+            writer.add_float32(f"{found.name}.{key}", config[name])
+    if found.gates_normalized is not None:
+        _add_experts(writer, config)
+    if found.name == "stablelm":
+        writer.add_parallel_residual(bool(config.get("use_parallel_residual")))
     if found.name == "gemma2":
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+
+
+def _add_experts(writer: gguf.GGUFWriter, config: Config) -> None:
+    writer.add_expert_count(experts_of(config))
+    writer.add_expert_used_count(config["num_experts_per_tok"])
+    if config.get("moe_intermediate_size"):
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    if config.get("shared_expert_intermediate_size"):
+        writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
 
 def _add_gpt2(writer: gguf.GGUFWriter, config: Config) -> None:

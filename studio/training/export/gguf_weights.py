@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from studio.errors import StudioError
 from studio.export_folder.gguf_architectures import Architecture
 from studio.export_folder.gguf_types import size_of, type_of
 from studio.training.export.gguf_config import rope_factors
+from studio.training.export.gguf_experts import Experts, experts_in
 from studio.training.model.weights_file import StoredWeights
 
 Config = Mapping[str, Any]
@@ -126,8 +128,15 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         Tensor(name, array.shape, lambda a=array: torch.from_numpy(a))  # type: ignore[misc]
         for name, array in rope_factors(config).items()
     ]
+    layers = int(config.get("num_hidden_layers") or config["n_layer"])
+    experts, used = (
+        experts_in(stored.entries()) if found.gates_normalized is not None else ({}, set())
+    )
+    for name, part in experts.items():
+        tensors.append(Tensor(name, part.shape, partial(_experts, stored, part), layers=layers))
     for entry in stored.entries():
-        if entry.name.endswith(_UNUSED) or (tied and entry.name == "lm_head.weight"):
+        unused = entry.name.endswith(_UNUSED) or (tied and entry.name == "lm_head.weight")
+        if unused or entry.name in used:
             continue
         shape = entry.shape
         if entry.name.endswith(found.transposed) and len(shape) == 2:
@@ -135,10 +144,15 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         norm = found.norm_offset if entry.name.endswith("norm.weight") else 0.0
         read = _reader(stored, entry.name, found, config)
         name = names.of(entry.name)
+        if name.endswith("ffn_gate_inp_shexp.weight"):  # one row
+            shape = shape[-1:]
         head = name == ("token_embd.weight" if tied else "output.weight")
-        layers = int(config.get("num_hidden_layers") or config["n_layer"])
         tensors.append(Tensor(name, shape, read, norm, head, layers))
     return tensors
+
+
+def _experts(stored: StoredWeights, part: Experts) -> torch.Tensor:
+    return part.read(stored.tensor).contiguous()
 
 
 def _reader(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from studio.events import Event
 from studio.runs.progress import UNKNOWN, Progress, progress_of
@@ -93,6 +95,49 @@ def test_the_share_never_goes_back_and_100_percent_is_for_the_end() -> None:
         assert all(before <= after for before, after in pairwise(shares))
         assert shares[-1] > 0.9
         assert played(events, 500.0).percent != "100 %"
+
+
+COUNTS = st.tuples(
+    st.sampled_from(["load", "merge", "verify"]),
+    st.sampled_from(["Phase", "Progress"]),
+    st.integers(0, 8),
+    st.sampled_from([None, 4, 8]),
+)
+
+
+@given(st.lists(COUNTS, max_size=30), st.booleans())
+def test_the_share_never_goes_back_whatever_a_step_counts(
+    reported: list[tuple[str, str, int, int | None]], timed: bool
+) -> None:
+    """Also where a phase counts twice, as the check of an export does: rows, then answers."""
+    forecast = (
+        {"merge": [["load", 3.0], ["merge", 9.0], ["verify", 5.0]]} if timed else {"merge": None}
+    )
+    events = [
+        at(0, "RunStarted", nodes=NODES[2:]),
+        at(0, "Forecast", phases=forecast),
+        at(0, "StepStarted", "merge"),
+    ]
+    for when, (phase, name, done, total) in enumerate(reported):
+        events.append(at(when, name, "merge", phase=phase, title="Working", done=done, total=total))
+    shares = [played(events[: i + 1], events[i].time).fraction for i in range(2, len(events))]
+    assert all(a <= b for a, b in pairwise(shares)), shares
+    assert all(share <= 1 for share in shares)
+
+
+def test_a_second_count_of_a_phase_moves_the_progress_as_well() -> None:
+    events = [
+        at(0, "RunStarted", nodes=NODES[2:]),
+        at(0, "Forecast", phases={"merge": None}),
+        at(0, "StepStarted", "merge"),
+        at(0, "Phase", "merge", phase="verify", title="Comparing"),
+        at(1, "Progress", "merge", phase="verify", done=2, total=5),
+        at(2, "Phase", "merge", phase="verify", title="Generating answers"),
+        at(3, "Progress", "merge", phase="verify", done=1, total=5),
+        at(4, "Progress", "merge", phase="verify", done=5, total=5),
+    ]
+    shares = [played(events, when).fraction for when in range(5)]
+    assert shares == sorted(set(shares))
 
 
 def test_without_an_earlier_run_the_time_is_unknown_until_steps_are_measured() -> None:

@@ -28,6 +28,13 @@ _YARN = {
 }
 _GEMMA = {**SHAPE, "head_dim": 16, "hidden_activation": "gelu_pytorch_tanh"}
 _PHI3 = {**SHAPE, "num_hidden_layers": 2, "sliding_window": None}
+_GRANITE = {
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 2.0,
+    "residual_multiplier": 0.5,
+    "attention_multiplier": 0.2,
+}
+_MIXTURE = {**SHAPE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {**SHAPE, "tie_word_embeddings": True}),
     "llama with biases": (
@@ -93,6 +100,34 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "eos_token_id": 2,
         },
     ),
+    "smollm3": ("SmolLM3Config", {**SHAPE, "num_hidden_layers": 4, "pad_token_id": 0}),
+    "olmo2": ("Olmo2Config", SHAPE),
+    "olmo3": ("Olmo3Config", {**SHAPE, "num_hidden_layers": 4, "sliding_window": 8}),
+    "granite": ("GraniteConfig", {**SHAPE, **_GRANITE}),
+    "starcoder2": ("Starcoder2Config", {**SHAPE, "sliding_window": None}),
+    "stablelm": ("StableLmConfig", {**SHAPE, "head_dim": None, "use_qkv_bias": True}),
+    "stablelm in parallel": ("StableLmConfig", {**SHAPE, "use_parallel_residual": True}),
+    "cohere": ("CohereConfig", {**SHAPE, "logit_scale": 0.5}),
+    "cohere2": ("Cohere2Config", {**SHAPE, "num_hidden_layers": 4, "sliding_window": 8}),
+    "glm4": ("Glm4Config", {**SHAPE, "head_dim": 16, "pad_token_id": 0}),
+    "seed_oss": ("SeedOssConfig", {**SHAPE, "head_dim": 16}),
+    "exaone4": (
+        "Exaone4Config",
+        {**SHAPE, "sliding_window": None, "layer_types": ["full_attention"] * 2},
+    ),
+    "ernie4_5": ("Ernie4_5Config", {**SHAPE, "head_dim": 16}),
+    "hunyuan": ("HunYuanDenseV1Config", {**SHAPE, "head_dim": 16}),
+    "arcee": ("ArceeConfig", SHAPE),
+    "nemotron": ("NemotronConfig", {**SHAPE, "head_dim": 8}),
+    "phi": ("PhiConfig", {**SHAPE, "tie_word_embeddings": False}),
+    "mixtral": ("MixtralConfig", {**SHAPE, "num_local_experts": 4}),
+    "qwen2 mixture": ("Qwen2MoeConfig", {**_MIXTURE, "shared_expert_intermediate_size": 32}),
+    "qwen3 mixture": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 16, "norm_topk_prob": True}),
+    "olmoe": (
+        "OlmoeConfig",
+        {**SHAPE, "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4},
+    ),
+    "granite mixture": ("GraniteMoeConfig", {**SHAPE, **_GRANITE, "num_local_experts": 4}),
 }
 """Name -> config class of transformers and its values."""
 

@@ -47,6 +47,8 @@ PROMPTS = [[5, 60, 7, 200, 31, 9, 9, 120, 77, 14, 250, 3, 3, 41, 18, 66], LONG]
 """The second is longer than the sliding windows, and than the contexts before RoPE was scaled."""
 GELU = ("gemma", "gemma2", "gemma3", "gpt2")
 """llama.cpp reads GELU from a table in half precision."""
+ROUNDED = ("nemotron", "qwen3 mixture")
+"""In half precision, another expert may be chosen, and the squares of ReLU² enlarge differences."""
 TEXT = "abc abcab 12 345  x\n\n it's a Test: abc,ab"
 NAME = "Small-talk"
 
@@ -131,7 +133,9 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, family: str) -> None:
     model = plain_model(base.path)
     for kind in ("F32", "F16"):
         found = largest_difference(model, folder / f"{NAME}-{kind}.gguf", prompts)
-        assert found < (1e-3 if kind == "F32" and family not in GELU else 1e-2), kind
+        exact = kind == "F32" and family not in GELU
+        allowed = 5e-2 if kind == "F16" and family in ROUNDED else 1e-2
+        assert found < (1e-3 if exact else allowed), kind
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,38 @@ def test_transformers_reads_the_same_weights(tmp_path: Path, family: str) -> Non
     assert set(state) == set(wanted)
     for name, weight in wanted.items():
         assert torch.allclose(state[name], weight, atol=1e-6), name
+
+
+@needs_llama_cpp
+def test_experts_that_are_stored_together(tmp_path: Path) -> None:
+    """As some programs store mixtures: gate and up of all experts in one tensor."""
+    base = noisy(tmp_path, "qwen3 mixture")
+    wanted = expected(plain_model(base.path), PROMPTS)
+    alone = exported(tmp_path / "alone", base, quantizations=["F32"]) / f"{NAME}-F32.gguf"
+    weights = Path(base.path) / "model.safetensors"
+    stored = read_tensors(weights)
+    for layer in range(2):
+        place = f"model.layers.{layer}.mlp.experts"
+
+        def of(part: str, at: str = place) -> Any:
+            return torch.stack([stored.pop(f"{at}.{i}.{part}.weight") for i in range(4)])
+
+        stored[f"{place}.gate_up_proj"] = torch.cat([of("gate_proj"), of("up_proj")], dim=1)
+        stored[f"{place}.down_proj"] = of("down_proj")
+    write_tensors(stored, weights)
+    file = exported(tmp_path / "together", base, quantizations=["F32"]) / f"{NAME}-F32.gguf"
+    assert {n: t.tobytes() for n, t in tensors(file).items()} == {
+        n: t.tobytes() for n, t in tensors(alone).items()
+    }
+    for row, answer in zip(wanted, log_probabilities(file, PROMPTS, VOCABULARY), strict=True):
+        assert max(abs(float(row[t]) - v) for t, v in answer.items()) < 1e-3
+
+
+def test_the_router_of_a_mixture_is_not_quantized(tmp_path: Path) -> None:
+    folder = exported(tmp_path, noisy(tmp_path, "qwen3 mixture"), quantizations=["Q8_0"])
+    types = {t.name: t.tensor_type.name for t in read(folder / f"{NAME}-Q8_0.gguf").tensors}
+    assert types["blk.0.ffn_gate_inp.weight"] == "F32"
+    assert types["blk.0.ffn_gate_exps.weight"] == "Q8_0"
 
 
 def test_a_stored_head_that_is_not_used_is_left_out(tmp_path: Path) -> None:
@@ -420,10 +456,15 @@ def test_sentencepiece_scores_follow_the_merges() -> None:
 
 
 @needs_llama_cpp
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "phi3", "gpt2"])
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "qwen3", "gemma3", "phi3", "gpt2", "granite", "glm4", "cohere2", "qwen3 mixture"],
+)
 def test_an_adapter_on_its_base_computes_the_same_in_llama_cpp(tmp_path: Path, family: str) -> None:
     base = noisy(tmp_path, family)
-    adapter = random_adapter(tmp_path, base, size=0.2, alpha_pattern={"q_proj": 3})
+    # Adapters on the weights of several experts have to be merged.
+    layers = {"target_modules": ["q_proj", "o_proj"]} if "mixture" in family else {}
+    adapter = random_adapter(tmp_path, base, size=0.2, alpha_pattern={"q_proj": 3}, **layers)
     base_file = exported(tmp_path / "base", base, quantizations=["F32"]) / f"{NAME}-F32.gguf"
     lora = exported(tmp_path / "lora", adapter) / f"{NAME}-F32-LoRA.gguf"
     assert largest_difference(plain_model(base.path), base_file, PROMPTS, lora) > 0.1
@@ -504,6 +545,18 @@ def test_an_adapter_is_not_quantized(tmp_path: Path) -> None:
         ({"model_type": "gemma3_text", "layer_types": ["full_attention"]}, "every 6th layer"),
         ({"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, "scale of the attention"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding window in some layers"),
+        ({"model_type": "qwen3_moe", "norm_topk_prob": False}, "normalizes the gates"),
+        ({"model_type": "qwen2_moe", "norm_topk_prob": True}, "does not normalize the gates"),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": [0]}, "experts in every layer"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 1, 0, 1]}, "RoPE out in every 4th layer"),
+        ({"model_type": "cohere", "use_qk_norm": True}, "no use_qk_norm"),
+        ({"model_type": "stablelm", "qk_layernorm": True}, "no qk_layernorm"),
+        (
+            {"model_type": "olmoe", "num_attention_heads": 4, "num_key_value_heads": 2},
+            "no grouped queries",
+        ),
+        ({"model_type": "exaone4", "num_hidden_layers": 64}, "another sliding window"),
+        ({"model_type": "cohere2", "layer_types": ["full_attention"]}, "every 4th layer"),
     ],
 )
 def test_what_llama_cpp_computes_differently_is_refused(
