@@ -33,6 +33,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ["PYQTGRAPH_QT_LIB"] = "PySide6"
 os.environ["WAKEPY_FAKE_SUCCESS"] = "1"  # runs of tests ask no desktop to stay awake
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"  # not the user's tokens
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Settings and runs go to a folder of this session; a shared model cache stays, when one is set.
 _HOME = tempfile.mkdtemp(prefix="lora-studio-tests-")

@@ -241,6 +241,8 @@ def print_results(
         words = artifact_words({**artifact, "kind": kind})
         title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
         print(f"{words} ({title}): {artifact.get('path')}")
+        if artifact.get("url"):
+            print(f"  on the Hub: {line(str(artifact['url']), SHOWN_OUTCOME)}")
     if found.next:
         print(found.next)
     programs = programs_of(state) if status == "completed" else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from studio.errors import StudioError
@@ -75,9 +75,9 @@ def _add(
     return done
 
 
-def files_with_paths(folder: Path, home: Path | None = None) -> list[str]:
-    """The names of text files that contain the path of this folder or of the user's home."""
-    homes = {str(home or Path.home()), str(folder)} - {"/"}
+def files_with_paths(folder: Path, home: Path | None = None, more: Iterable[str] = ()) -> list[str]:
+    """The names of text files that contain the path of this folder, of the user's home, or one of ``more``."""
+    homes = {str(home or Path.home()), str(folder), *more} - {"/", "", "."}
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in _TEXTS and path.stat().st_size < 2**20:

@@ -48,20 +48,23 @@ def model_card(
     exported: Rows = (),
     command: str = "",
     checks: Sequence[Check] = (),
+    place: str = "",
 ) -> str:
     """The text of ``README.md`` for an exported model or adapter; ``exported`` are facts about its form, and
     ``command`` runs it, if it is for other programs than transformers and PEFT, ``checks`` compare it with the trained
-    model."""
+    model, and ``place`` is what it is loaded by, if that is not a folder."""
     form = [_table("This export", ("fact", "value"), exported), _checked(checks)]
     if isinstance(value, AdapterValue):
         return _adapter_card(
-            value, title, [*form, _usage(command, base=value.model.model)], command
+            value, title, [*form, _usage(command, place, base=value.model.model)], command
         )
-    form.append(_usage(command))
+    form.append(_usage(command, place))
     if value.merged_from:
         return _merged_card(value, title, form, command)
     return _text(
-        _front_matter(value, _library("transformers", command), None),
+        _front_matter(
+            value, _library("transformers", command), "quantized" if command else None, lora=False
+        ),
         [f"# {title or 'Exported model'}", "An unchanged copy of its base model.", _base(value)],
         form,
     )
@@ -376,16 +379,17 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _usage(command: str, base: ModelValue | None = None) -> str:
+def _usage(command: str, place: str, base: ModelValue | None = None) -> str:
     """How it is loaded; ``base`` is that of an adapter."""
+    place = place or "THIS_FOLDER"
     if command:
         return "\n".join(["## Usage", "", "```sh", command, "```"])
     if base is None:
         lines = [
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
-            'model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+            f'model = AutoModelForCausalLM.from_pretrained("{place}")',
+            f'tokenizer = AutoTokenizer.from_pretrained("{place}")',
         ]
     else:
         name = base_name(base) or "BASE_MODEL"
@@ -394,7 +398,7 @@ def _usage(command: str, base: ModelValue | None = None) -> str:
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
             f'base = AutoModelForCausalLM.from_pretrained("{name}")',
-            'model = PeftModel.from_pretrained(base, "THIS_FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+            f'model = PeftModel.from_pretrained(base, "{place}")',
+            f'tokenizer = AutoTokenizer.from_pretrained("{place}")',
         ]
     return "\n".join(["## Usage", "", "```python", *lines, "```"])

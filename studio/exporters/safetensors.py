@@ -33,7 +33,7 @@ def write(
             from studio.training.export.fp8 import write_fp8
 
             return write_fp8(context, value, folder)
-        in_run = folder.is_relative_to(context.folder)
+        in_run = any(folder.is_relative_to(p) for p in (context.folder, context.checkpoints))
         copy_files(context, Path(value.path), folder, link_weights=in_run)
         return Written(readable=(Readable("transformers", title="Model"),))
     if settings.form == "mlx":
@@ -106,7 +106,8 @@ def _without_mlx(context: CheckContext) -> Iterable[Problem]:
         )
 
 
-def _kind(value: Exportable) -> str:
+def kind(value: Exportable) -> str:
+    """The kind of the resulting artifact."""
     if isinstance(value, AdapterValue):
         return "adapter"
     if not value.merged_from:
@@ -127,7 +128,7 @@ VARIANT = Variant(
         ("model", "adapter"),
         write,
         lambda v: folder_size(Path(v.path)),
-        _kind,
+        kind,
         size_with=_size,
         check=check,
         links=lambda value, settings: not _quantizes(value, settings),

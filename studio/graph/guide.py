@@ -121,6 +121,12 @@ _PROBLEM_CODES = {
     "ollama.md": "no_ollama ollama_failed",
     "lm-studio.md": "lm_studio_adapter no_lm_studio",
     "gguf.md#an-adapter-alone": "gguf_adapter",
+    "hub.md": "hub_offline no_repository path_in_upload upload_blocked",
+    "hub.md#the-token": "bad_token no_keyring no_token no_write_access token_refused",
+    "hub.md#when-the-upload-ends-early": (
+        "card_refused connection_lost hub_busy hub_conflict hub_down hub_full hub_public hub_too_large "
+        "no_such_repository upload_damaged upload_failed"
+    ),
     _RESIZE: "cannot_resize nothing_to_shrink",
     _ADAPTER_MIX: "cannot_mix mix_without_rows no_mix_weight other_mix_base",
     _NO_GPU: "gpu_lost gpu_not_used no_such_device two_devices",

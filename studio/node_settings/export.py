@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from studio.graph.schema import Settings, setting
 from studio.node_settings.ollama_name import name_fault
+from studio.node_settings.repository_name import branch_fault, repository_fault
 from studio.shown_text import short
 
 
@@ -19,7 +20,7 @@ class ExportSettings(Settings):
         "safetensors",
         "Format",
         "Safetensors is the format that transformers, PEFT, vLLM and most other tools load. GGUF is for llama.cpp "
-        "and LM Studio, the Ollama folder for Ollama.",
+        "and LM Studio, the Ollama folder for Ollama. Hugging Face Hub uploads one of the first two.",
         variant="exporter",
     )
     format_settings: dict[str, Any] = setting(
@@ -47,6 +48,21 @@ class ExportSettings(Settings):
     )
 
 
+AdapterForm = Literal["portable", "as_trained"]
+
+
+def _form(shown_if: dict[str, Any] | None = None, more: str = "", **labels: str) -> Any:
+    return setting(
+        "portable",
+        "Adapter form",
+        "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
+        "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
+        f"other programs may apply another scale without an error. {more}Models are not affected.",
+        choice_labels={"portable": "Portable", "as_trained": "As trained", **labels},
+        shown_if=shown_if,
+    )
+
+
 class SafetensorsSettings(Settings):
     """The form in which an adapter is written, and the precision of a model."""
 
@@ -58,15 +74,9 @@ class SafetensorsSettings(Settings):
         "compressed-tensors). Embedding, head, norms and the routers of mixtures are kept.",
         choice_labels={"none": "None", "fp8": "FP8"},
     )
-
-    form: Literal["portable", "as_trained", "mlx"] = setting(
-        "portable",
-        "Adapter form",
-        "Portable is a plain LoRA of one rank with scale 1, which PEFT, vLLM and llama.cpp load with the same "
-        "effect. As trained keeps the adapter's own method, ranks and scales: only PEFT loads all of them, and "
-        "other programs may apply another scale without an error. MLX is the format of mlx-lm on Apple silicon, for "
-        "its option --adapter-path. Models are not affected.",
-        choice_labels={"portable": "Portable", "as_trained": "As trained", "mlx": "MLX (mlx-lm)"},
+    form: Literal["portable", "as_trained", "mlx"] = _form(
+        more="MLX is the format of mlx-lm on Apple silicon, for its option --adapter-path. ",
+        mlx="MLX (mlx-lm)",
     )
     max_rank: int = setting(
         64,
@@ -116,10 +126,8 @@ def _max_rank() -> Any:
     )
 
 
-class GgufSettings(Settings):
-    """The quantizations of a model, and the rank of an adapter."""
-
-    quantizations: list[Quantization | KQuant] = setting(
+def _quantizations(shown_if: dict[str, Any] | None = None) -> Any:
+    return setting(
         ["Q8_0"],
         "Quantizations",
         "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0; with llama-quantize also Q6_K, "
@@ -127,7 +135,28 @@ class GgufSettings(Settings):
         "takes 8.5 bits per weight and stays close to the model; Q4_K_M takes about 4.9 bits and is better than Q4_0. "
         "Adapters are not quantized: they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
         max_length=22,
+        shown_if=shown_if,
     )
+
+
+def _known_quantizations(chosen: Any) -> Any:
+    """The chosen quantizations in capitals, each once; raises ``ValueError`` for others."""
+    if not isinstance(chosen, list):
+        return chosen
+    names = list(dict.fromkeys(str(name).upper() for name in chosen))
+    known = (*get_args(Quantization), *get_args(KQuant))
+    other = next((n for n in names if n not in known), None)
+    if other is not None:
+        raise ValueError(f"the quantization {short(other)} is not one of {', '.join(known)}.")
+    if not names:
+        raise ValueError("choose at least one quantization.")
+    return names
+
+
+class GgufSettings(Settings):
+    """The quantizations of a model, and the rank of an adapter."""
+
+    quantizations: list[Quantization | KQuant] = _quantizations()
     importance_matrix: Literal["auto", "always", "never"] = setting(
         "auto",
         "Importance matrix",
@@ -177,16 +206,7 @@ class GgufSettings(Settings):
     @field_validator("quantizations", mode="before")
     @classmethod
     def _known_once(cls, chosen: Any) -> Any:
-        if not isinstance(chosen, list):
-            return chosen
-        names = list(dict.fromkeys(str(name).upper() for name in chosen))
-        known = (*get_args(Quantization), *get_args(KQuant))
-        other = next((n for n in names if n not in known), None)
-        if other is not None:
-            raise ValueError(f"the quantization {short(other)} is not one of {', '.join(known)}.")
-        if not names:
-            raise ValueError("choose at least one quantization.")
-        return names
+        return _known_quantizations(chosen)
 
 
 class OllamaSettings(Settings):
@@ -257,3 +277,83 @@ class OllamaSettings(Settings):
         if '"""' in text:
             raise ValueError('a Modelfile cannot contain three quotation marks in a row (""").')
         return text
+
+
+class HubSettings(Settings):
+    """What is uploaded to the Hugging Face Hub, and to which repository."""
+
+    repository: str = setting(
+        "",
+        "Repository",
+        "The repository on the Hub, as owner/name; the owner is your user name or an organization. It is created if "
+        "it does not exist.",
+        placeholder="owner/name",
+        max_length=200,
+    )
+    private: bool = setting(
+        True,
+        "Private",
+        "Only you and the members of the organization can see a private repository. When this is off, a new "
+        "repository is public. The visibility of an existing repository is not changed: nothing is uploaded if it is "
+        "public and this is on.",
+    )
+    content: Literal["safetensors", "gguf"] = setting(
+        "safetensors",
+        "Content",
+        "What is uploaded: the files of the format Safetensors folder, or those of the format GGUF.",
+        choice_labels={"safetensors": "Safetensors", "gguf": "GGUF"},
+    )
+    form: AdapterForm = _form({"content": "safetensors"})
+    quantizations: list[Quantization | KQuant] = _quantizations({"content": "gguf"})
+    max_rank: int = _max_rank()
+    message: str = setting(
+        "",
+        "Commit message",
+        "The message of the commit on the Hub. Leave empty to use “Upload with LoRA Studio”.",
+        placeholder="Upload with LoRA Studio",
+        max_length=200,
+        advanced=True,
+    )
+    branch: str = setting(
+        "",
+        "Branch",
+        "The branch that is uploaded to. It is created if it does not exist. Leave empty to use main.",
+        placeholder="main",
+        max_length=200,
+        advanced=True,
+    )
+    upload_failed: bool = setting(
+        False,
+        "Upload despite failed check",
+        "Also upload an export whose check failed, which means that it does not answer as the trained model. The "
+        "model card then says that the check failed.",
+        advanced=True,
+    )
+
+    @field_validator("quantizations", mode="before")
+    @classmethod
+    def _known_once(cls, chosen: Any) -> Any:
+        return _known_quantizations(chosen)
+
+    @field_validator("repository")
+    @classmethod
+    def _valid_repository(cls, name: str) -> str:
+        fault = repository_fault(name.strip()) if name.strip() else ""
+        if fault:
+            raise ValueError(f"is not the ID of a repository: {fault}.")
+        return name.strip()
+
+    @field_validator("branch")
+    @classmethod
+    def _valid_branch(cls, name: str) -> str:
+        fault = branch_fault(name.strip()) if name.strip() else ""
+        if fault:
+            raise ValueError(f"is not the name of a branch: {fault}.")
+        return name.strip()
+
+    @field_validator("message")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        if any(not c.isprintable() for c in text):
+            raise ValueError("must be one line.")
+        return text.strip()

@@ -72,7 +72,16 @@ COMPRESSED_TENSORS = OptionalPackage(
     6,
     "Models in FP8 are written, but count as not proven: nothing reads them back.",
 )
-PACKAGES = {p.id: p for p in (LLAMA_CPP, LLAMA_QUANTIZE, COMPRESSED_TENSORS)}
+KEYRING = OptionalPackage(
+    "keyring",
+    "keyring",
+    "keyring",
+    "keyring>=25.6,<26",
+    6,
+    21,
+    "The token of the Hugging Face Hub cannot be stored. It is taken from HF_TOKEN or from hf auth login.",
+)
+PACKAGES = {p.id: p for p in (LLAMA_CPP, LLAMA_QUANTIZE, COMPRESSED_TENSORS, KEYRING)}
 _OF_PROBLEM = {
     "no_llama_cpp": LLAMA_CPP,
     "no_quantizer": LLAMA_QUANTIZE,

@@ -12,6 +12,7 @@ from studio.graph.node_type import CheckContext, Option
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
+    from studio.export_folder.parity import Check
     from studio.graph.context import StepContext
 
 Exportable = ModelValue | AdapterValue
@@ -47,13 +48,15 @@ class Rule:
 class Written:
     """What the export has to say about its content: rows of fact and value for the model card, values for the
     manifest, the command line that runs it, if it is not loaded by transformers or PEFT, and what can be read back
-    in order to compare it with the model or adapter that was exported. ``rules`` say what other programs make of it."""
+    in order to compare it with the model or adapter that was exported. ``rules`` say what other programs make of it.
+    ``place`` is what others load it by, if it is not a folder: the ID of a repository."""
 
     card: tuple[tuple[str, str], ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     readable: tuple[Readable, ...] = ()
     rules: tuple[Rule, ...] = ()
+    place: str = ""
 
 
 def _no_check(context: CheckContext) -> Iterable[Problem]:
@@ -83,7 +86,10 @@ class Exporter:
     impossible. ``options(context, name)`` describes the choices of a setting of the format, in the order in which they
     are shown. ``place(settings, project, chosen)`` is where the export is written, given the name of the project and
     the folder that the user has chosen, if any; ``None``: in the latter, or in the run. It may raise ``StudioError``.
-    ``links(value, settings)``: whether weights are linked inside a run, and take no space.
+    ``links(value, settings)``: whether weights are linked inside a run, and take no space. ``kind_with(value, settings)`` replaces
+    ``artifact_kind`` where it depends on the settings. ``publish(context, value, settings, folder, checks)`` takes the
+    finished and checked folder to its place outside this computer, and returns details of the artifact, such as its
+    ``url``; the folder stays if it raises, and the run goes on from there when it is resumed.
     """
 
     accepts: tuple[str, ...]
@@ -95,3 +101,11 @@ class Exporter:
     options: Callable[[CheckContext, str], Sequence[Option]] = _no_options
     place: Callable[[Any, str, Path | None], Path | None] = _usual_place
     links: Callable[[Exportable, Any], bool] = lambda value, settings: False
+    kind_with: Callable[[Exportable, Any], str] | None = None
+    publish: (
+        Callable[[StepContext, Exportable, Any, Path, Sequence[Check]], dict[str, Any]] | None
+    ) = None
+
+    def kind(self, value: Exportable, settings: Any) -> str:
+        """The kind of the artifact that is made with these settings of the exporter."""
+        return self.kind_with(value, settings) if self.kind_with else self.artifact_kind(value)

@@ -22,6 +22,7 @@ USED = {
 }
 WITHOUT = {
     "gguf.md",
+    "hub.md",
     "index.md",
     "lm-studio.md",
     "ollama.md",

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtCore import QPoint, Qt, QUrl, Signal
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -50,6 +51,7 @@ USABLE = ("adapter", "merged_model", "tuned_model", "gguf", "adapter_gguf", "oll
 """Kinds that other programs run, or that can be exported for them."""
 PATH_ROLE = Qt.ItemDataRole.UserRole
 KIND_ROLE = Qt.ItemDataRole.UserRole + 1
+URL_ROLE = Qt.ItemDataRole.UserRole + 2
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,14 @@ class _Artifact:
     words: str
     path: str
     cached: bool
+    url: str = ""  # on the Hub
 
 
 def _read(artifact: Mapping[str, Any]) -> _Artifact:
     kind, path = str(artifact.get("kind") or "file"), str(artifact.get("path") or "")
-    return _Artifact(kind, artifact_words(artifact), path, bool(artifact.get("cached")))
+    url = str(artifact.get("url") or "")
+    url = url if url.startswith(("https://", "http://")) else ""
+    return _Artifact(kind, artifact_words(artifact), path, bool(artifact.get("cached")), url)
 
 
 class ArtifactList(QWidget):
@@ -178,10 +183,12 @@ class ArtifactList(QWidget):
             self._sizes[path] = size_of(Path(path))
         found = self._sizes[path]
         shown_size = words.size(found) if found is not None else "missing"
-        item = QTreeWidgetItem([artifact.words + mark, shown_size, path])
+        shown_path = f"{artifact.url} ({path})" if artifact.url else path
+        item = QTreeWidgetItem([artifact.words + mark, shown_size, shown_path])
         item.setData(0, PATH_ROLE, path)
+        item.setData(0, URL_ROLE, artifact.url)
         item.setData(0, KIND_ROLE, artifact.kind)
-        item.setToolTip(2, plain_tip(path))
+        item.setToolTip(2, plain_tip(shown_path))
         if cached:
             item.setToolTip(
                 0, ("The inputs and settings have not changed, so the earlier result is reused.")
@@ -233,6 +240,11 @@ class ArtifactList(QWidget):
             return ""
         return str(item.data(0, KIND_ROLE))
 
+    def _url(self) -> str:
+        """The page of the chosen artifact on the Hub; empty if it was not uploaded."""
+        item = self.tree.currentItem()
+        return str(item.data(0, URL_ROLE) or "") if item is not None else ""
+
     def _fill_use_menu(self) -> None:
         """The programs that can use the chosen artifact, and the commands for them."""
         self.use_menu.clear()
@@ -241,6 +253,11 @@ class ArtifactList(QWidget):
             return
         self.use_menu.addAction("Ollama", lambda: self.use_in("ollama", kind, path))
         self.use_menu.addAction("LM Studio", lambda: self.use_in("lm_studio", kind, path))
+        url = self._url()
+        if url:
+            self.use_menu.addSection("Hugging Face Hub")
+            self.use_menu.addAction("Open in the Browser", partial(open_page, url))
+            self.use_menu.addAction("Copy Link", partial(self._copy, url))
         self.use_menu.addSeparator()
         self.use_menu.addAction("Save as ZIP…", partial(self._save_archive, path))
         copied = commands(kind, path)
@@ -284,6 +301,11 @@ class ArtifactList(QWidget):
         icons.put(menu.addAction("Copy Path", self.copy_path), "copy")
         menu.aboutToHide.connect(menu.deleteLater)
         menu.popup(self.tree.viewport().mapToGlobal(position))
+
+
+def open_page(url: str) -> None:
+    """Open a page in the browser."""
+    QDesktopServices.openUrl(QUrl(url))
 
 
 def path_of(item: QTreeWidgetItem) -> Path:

@@ -70,6 +70,13 @@ SPECS = (
         "save_as", "Save As…", "save-all", ("Ctrl+Shift+S",), "Save the project under another name"
     ),
     Spec("settings", "Settings…", "settings", ("Ctrl+,",), "Settings of LoRA Studio"),
+    Spec(
+        "hub_token",
+        "Hugging Face Token…",
+        "key",
+        (),
+        "Enter the token for uploads to the Hugging Face Hub, and for private and gated models",
+    ),
     Spec("quit", "Quit", "log-out", ("Ctrl+Q",), "Close the window"),
     Spec("run", "Run", "play", ("Ctrl+Return", "Ctrl+Enter"), "Run the project", "success"),
     Spec("stop", "Stop", "square", ("Ctrl+.",), "Save a checkpoint and stop the run", "danger"),
@@ -157,7 +164,9 @@ def fill_menus(
     file = bar.addMenu("&File")
     _add(file, own, ("new", "template", "open"))
     file.addMenu(recent)
-    _add(file, own, ("starter", None, "save", "save_as", None, "settings", None, "quit"))
+    _add(
+        file, own, ("starter", None, "save", "save_as", None, "settings", "hub_token", None, "quit")
+    )
     edit = bar.addMenu("&Edit")
     _add(edit, canvas, _EDIT)
     view = bar.addMenu("&View")

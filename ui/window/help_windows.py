@@ -35,6 +35,16 @@ def show_settings(window: MainWindow, preferences: Preferences) -> None:
     _open(dialog)
 
 
+def show_hub_token(window: MainWindow, stored: Callable[[str], object]) -> None:
+    """The token of the Hub; ``stored`` gets the sentence when it was stored or removed."""
+    from ui.dialogs.hub_token import HubTokenDialog
+
+    dialog = HubTokenDialog(window)
+    explain(dialog, "hub.md#the-token")
+    dialog.stored.connect(stored)
+    _open(dialog)
+
+
 def show_templates(window: MainWindow, take: Callable[[Template], object]) -> None:
     """The templates for a new project; ``take`` gets the chosen one."""
     from ui.dialogs.new_from_template import NewFromTemplate

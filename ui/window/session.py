@@ -113,6 +113,7 @@ class Session(QObject):
             "save": self.project.save,
             "save_as": self.project.save_as,
             "settings": self.show_settings,
+            "hub_token": self.show_hub_token,
             "quit": self.window.close,
             "run": self.runs.run,
             "stop": self.runs.stop,
@@ -408,6 +409,14 @@ class Session(QObject):
     def show_settings(self) -> None:
         """The settings window."""
         help_windows.show_settings(self.window, self.preferences)
+
+    def show_hub_token(self) -> None:
+        """The dialog for the token of the Hub."""
+        help_windows.show_hub_token(self.window, self._token_stored)
+
+    def _token_stored(self, sentence: str) -> None:
+        self.window.status.tell(sentence)
+        self.problems.check()
 
     @Slot()
     def show_templates(self) -> None:

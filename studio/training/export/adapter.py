@@ -67,7 +67,7 @@ def write_adapter(
 
 def _copy(context: StepContext, value: AdapterValue, folder: Path) -> None:
     """Copy the adapter as it was trained, and refer to its base by the Hub ID, if it has one."""
-    in_run = folder.is_relative_to(context.folder)
+    in_run = any(folder.is_relative_to(p) for p in (context.folder, context.checkpoints))
     copy_files(context, Path(value.path), folder, link_weights=in_run)
     name_base(folder / CONFIG, value)
     if base_name(value.model.model) is None:

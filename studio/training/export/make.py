@@ -2,24 +2,30 @@
 
 It is written to a staging folder and renamed when complete, so that a full disk or a stop leaves no
 partial export. The exporter decides what is written.
+
+If it is uploaded afterwards, it stays in the run folder when that fails, and a resumed run uploads what is missing.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
-from studio.export_folder.folder import replaced, write_manifest
+from studio.export_folder.folder import MANIFEST, foreign_files, replaced, write_manifest
 from studio.export_folder.model_card import model_card
 from studio.export_folder.parity import FILE, Check, needs_hint, sentence_of, worst
 from studio.export_folder.trained_on import base_facts
 from studio.graph.context import StepContext
+from studio.graph.node_type import Variant
 from studio.graph.project import json_text
-from studio.system import disk
+from studio.system import busy_files, disk
+from studio.system.atomic import write_atomic
 from studio.training.export.parity.gate import check_export
 from studio.training.export.parity.rows import trained_as
 from studio.values import AdapterValue, DatasetValue, ModelValue
@@ -27,6 +33,10 @@ from studio.variants.exporter import Exportable, Exporter, Written
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
+
+_NAME = "export"
+_MADE = "export.json"
+"""Beside an export that is uploaded: that it is complete, and what its check has measured."""
 
 
 def export(
@@ -44,14 +54,57 @@ def export(
             code="wrong_export",
         )
     own = variant.settings.model_validate(settings.format_settings)
-    context.phase("export", f"Writing {variant.title}")
     chosen = context.resolve(settings.folder.strip()) if settings.folder.strip() else None
     place = exporter.place(own, context.project_name, chosen) or chosen
-    folder = place or context.folder / "export"
+    lasting = exporter.publish is not None and not place
+    folder = place or (context.checkpoints if lasting else context.folder) / _NAME
+    key = _key(value_json, settings)
+    found = _earlier(context, folder, key) if lasting else None
+    made, checks = found or _make(context, value, variant, own, settings, folder, place)
+    _tell(context, checks)
+    if made != folder:
+        context.notice(
+            f"{folder} could not be replaced, because another program uses a file in it. The export is in {made}.",
+            "Close the program that uses the earlier export, and rename the folder.",
+        )
+    more: dict[str, Any] = {}
+    if exporter.publish is not None:
+        if lasting and found is None:
+            _note(context, key, checks)
+        more = exporter.publish(context, value, own, made, checks)
+        context.reusable = False  # a new run looks whether it is still there
+    if lasting:
+        made = _moved(made, context.folder / _NAME)
+        busy_files.remove(context.checkpoints / _MADE)
+    kind = exporter.kind(value, own)
+    context.artifact(kind, made, exported=True, format=variant.id, **more)
+    return {}
+
+
+def _moved(made: Path, folder: Path) -> Path:
+    """Move an uploaded export to the results of the step."""
+    if folder.exists():
+        busy_files.tidy(folder)
+    busy_files.move_folder(made, folder)
+    return folder
+
+
+def _make(
+    context: StepContext,
+    value: Exportable,
+    variant: Variant,
+    own: Any,
+    settings: ExportSettings,
+    folder: Path,
+    place: Path | None,
+) -> tuple[Path, list[Check]]:
+    """Write, check and describe the export; returns where it is, and the checks."""
+    exporter: Exporter = variant.payload
+    context.phase("export", f"Writing {variant.title}")
     needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if place or not exporter.links(value, own):
+        if place is not None or not exporter.links(value, own):
             _refuse_full(folder, needed)
         written = exporter.write(context, value, own, made.staging) or Written()
         evaluated = _evaluated(context, value)
@@ -60,16 +113,35 @@ def export(
         )
         if checks and written.rules:
             checks[0] = replace(checks[0], rules=tuple(asdict(rule) for rule in written.rules))
-        _describe(context, value, exporter, made.staging, written, checks)
-    _tell(context, checks)
-    if made.folder != folder:
-        context.notice(
-            f"{folder} could not be replaced, because another program uses a file in it. The export is in "
-            f"{made.folder}.",
-            "Close the program that uses the earlier export, and rename the folder.",
-        )
-    context.artifact(exporter.artifact_kind(value), made.folder, exported=True, format=variant.id)
-    return {}
+        _describe(context, value, exporter.kind(value, own), made.staging, written, checks)
+    return made.folder, list(checks)
+
+
+def _key(value_json: Mapping[str, Any], settings: ExportSettings) -> str:
+    """What determines the export."""
+    data = [value_json, settings.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _note(context: StepContext, key: str, checks: Sequence[Check]) -> None:
+    """Record that the export in the folder of checkpoints is complete."""
+    data = {"key": key, "checks": [check.to_json() for check in checks]}
+    write_atomic(context.checkpoints / _MADE, json_text(data))
+
+
+def _earlier(context: StepContext, folder: Path, key: str) -> tuple[Path, list[Check]] | None:
+    """The complete export of a run that was stopped or failed while it was uploaded."""
+    try:
+        noted = json.loads((context.checkpoints / _MADE).read_text(encoding="utf-8"))
+        checks = [Check(**data) for data in noted["checks"]]
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        whole = all((folder / name).stat().st_size == size for name, size in listed.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if noted.get("key") != key or not whole or foreign_files(folder):
+        return None
+    context.notice("The export that was written and checked before is uploaded.", level="info")
+    return folder, checks
 
 
 def _tell(context: StepContext, checks: Sequence[Check]) -> None:
@@ -109,13 +181,15 @@ def _refuse_full(folder: Path, needed: int) -> None:
 def _describe(
     context: StepContext,
     value: Exportable,
-    exporter: Exporter,
+    kind: str,
     folder: Path,
     written: Written,
     checks: Sequence[Check],
 ) -> None:
     """Write the report of the check, model card and manifest."""
-    card = model_card(value, context.project_name, written.card, written.command, checks)
+    card = model_card(
+        value, context.project_name, written.card, written.command, checks, written.place
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
     facts = {"project": context.project_name, **written.manifest}
     if isinstance(value, AdapterValue):
@@ -128,4 +202,4 @@ def _describe(
         }
         (folder / FILE).write_text(json_text(report), encoding="utf-8")
         facts["verdict"] = report["verdict"]
-    write_manifest(folder, exporter.artifact_kind(value), facts)
+    write_manifest(folder, kind, facts)

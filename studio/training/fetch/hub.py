@@ -12,11 +12,12 @@ from typing import Any
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.hub_kept import kept, note_kept
+from studio.system import hub_token
 from studio.training.fetch.child import Ended, python, run_child
 
 _HINTS = {
     "not_found": "Check the spelling; a private model needs a token with access to it.",
-    "gated": "Accept the licence of the model on its page on the Hub, and sign in with a token.",
+    "gated": "Accept the licence of the model on its page on the Hub, and enter a token with File, Hugging Face Token.",
     "no_network": "Check the network connection, or choose a model on this machine.",
     "no_weights": "Choose a repository with .safetensors files.",
 }
@@ -75,7 +76,13 @@ def run_download(context: StepContext, repo: str, program: str, *arguments: str)
             done = min(_bytes_in(Path(following["blobs"])), following["total"])
             context.progress("download", done, following["total"], "bytes")
 
-    return run_child(context, python("-m", program, *arguments), on_message=on_message, tick=tick)
+    return run_child(
+        context,
+        python("-m", program, *arguments),
+        on_message=on_message,
+        tick=tick,
+        environment=hub_token.environment(),
+    )
 
 
 def _bytes_in(folder: Path) -> int:

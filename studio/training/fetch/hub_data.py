@@ -23,7 +23,8 @@ from studio.training.fetch.hub import run_download
 
 _HINTS = {
     "not_found": "Check the spelling; a private dataset needs a token with access to it.",
-    "gated": "Accept the licence of the dataset on its page on the Hub, and sign in with a token.",
+    "gated": "Accept the licence of the dataset on its page on the Hub, and enter a token with File, Hugging Face "
+    "Token.",
     "no_network": "Check the network connection, or choose files on this machine.",
     "no_such_part": (
         "See the page of the dataset, and enter its configuration and split in the Dataset node."

@@ -384,3 +384,14 @@ def test_each_evaluation_of_a_run_is_printed_under_its_node(capsys, tmp_path: Pa
     measured = [i for i, line in enumerate(lines) if line.startswith("  exact match")]
     assert [lines[i].split()[-2] for i in measured] == ["50.0", "25.0"]
     assert titles[0] < measured[0] < titles[1] < measured[1]
+
+
+def test_the_page_of_an_uploaded_export_is_printed(capsys, tmp_path: Path) -> None:
+    state = RunState()
+    state.node("export").title = "Export"
+    saved = {"kind": "adapter", "path": "/x", "url": "https://huggingface.co/me/tone"}
+    state.apply(Event("ArtifactSaved", 1.0, "export", {**saved, "exported": True}))
+    print_results(RunFolder(tmp_path), state, "completed")
+    assert "Exported adapter (Export): /x\n  on the Hub: https://huggingface.co/me/tone\n" in (
+        capsys.readouterr().out
+    )

@@ -31,6 +31,7 @@ from tests.e2e.studio_cli import write_project, write_rows
 from tests.studio.runs.toy_runs import events_of
 from tests.studio.training.adapters import random_adapter, tiny_base
 from tests.studio.training.gguf_models import make_bpe_tokenizer
+from tests.studio.training.hub_uploads import client_variables, hub_for_uploads
 from tests.studio.training.methods import METHODS, each, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_full_fine_tuning import trained as fully_trained
@@ -143,12 +144,14 @@ def test_merging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: boo
     assert files.refused == []
 
 
-def test_resizing_and_each_export(tmp_path: Path) -> None:
+def test_resizing_and_each_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tiny_base(tmp_path)
     adapter = random_adapter(tmp_path, base)
     for folder in (base.path, adapter.path):
         make_bpe_tokenizer().save_pretrained(folder)  # with merges, which GGUF needs
-    with windows_files(tmp_path) as files:
+    with windows_files(tmp_path) as files, hub_for_uploads() as hub:
+        for name, text in client_variables(hub).items():
+            monkeypatch.setenv(name, text)
         model = merged(tmp_path, adapter)
         small = resize_adapter(
             make_context(tmp_path / "resize", Recorder()), adapter.to_json(), ResizeSettings(r=2)
@@ -158,7 +161,10 @@ def test_resizing_and_each_export(tmp_path: Path) -> None:
                 for place in ("", str(tmp_path / "exported")):
                     root = tmp_path / f"{variant.id}-{value.kind}"
                     context = make_context(root, Recorder())
-                    settings = ExportSettings(check_rows=0, format=variant.id, folder=place)
+                    own = {"repository": "someone/tiny"} if variant.id == "hub" else {}
+                    settings = ExportSettings(
+                        check_rows=0, format=variant.id, format_settings=own, folder=place
+                    )
                     export(context, value.to_json(), settings)
         for step in tmp_path.glob("*/step"):
             step.rename(step.with_name("result"))

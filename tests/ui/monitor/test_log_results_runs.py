@@ -17,7 +17,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui.monitor import plot_menu, words
-from ui.monitor.artifact_list import ArtifactList
+from ui.monitor.artifact_list import ArtifactList, path_of
 from ui.monitor.log import LogPanel
 from ui.monitor.panel import MonitorPanel
 from ui.monitor.results import ResultsPanel
@@ -203,6 +203,37 @@ def test_what_was_made_is_chosen_before_what_was_prepared(qtbot: QtBot, tmp_path
     QTest.mouseClick(results.tree.viewport(), Qt.MouseButton.LeftButton, pos=row)
     results.show_artifacts([*saved, {"kind": "gguf", "path": str(tmp_path / "gguf")}])
     assert results.chosen() == tmp_path / "adapter"
+
+
+def test_an_uploaded_artifact_shows_its_page(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ArtifactList()
+    qtbot.addWidget(results)
+    url, folder = "https://huggingface.co/me/tone", tmp_path / "export"
+    folder.mkdir()
+    local = {"kind": "adapter", "path": str(tmp_path / "adapter")}
+    uploaded = {"kind": "adapter", "path": str(folder), "url": url, "exported": True}
+    results.show_artifacts([local, uploaded, {**local, "path": "/x", "url": "file:///etc/passwd"}])
+    rows = {str(path_of(r)): r for r in (results.tree.topLevelItem(i) for i in range(3))}
+    assert rows[str(folder)].text(2) == f"{url} ({folder})"
+    assert rows[local["path"]].text(2) == local["path"]
+    assert rows["/x"].text(2) == "/x", "only pages of the web are opened"
+    results.tree.setCurrentItem(rows[str(folder)])
+    assert results.chosen() == folder
+    results.use_menu.aboutToShow.emit()
+    actions = {a.text(): a for a in results.use_menu.actions()}
+    actions["Copy Link"].trigger()
+    assert QApplication.clipboard().text() == url
+    opened: list[str] = []
+    monkeypatch.setattr(
+        "ui.monitor.artifact_list.QDesktopServices.openUrl", lambda u: opened.append(u.toString())
+    )
+    actions["Open in the Browser"].trigger()
+    assert opened == [url]
+    results.tree.setCurrentItem(rows[local["path"]])
+    results.use_menu.aboutToShow.emit()
+    assert "Copy Link" not in [a.text() for a in results.use_menu.actions()]
 
 
 def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
