@@ -86,10 +86,10 @@ class Exporter:
     impossible. ``options(context, name)`` describes the choices of a setting of the format, in the order in which they
     are shown. ``place(settings, project, chosen)`` is where the export is written, given the name of the project and
     the folder that the user has chosen, if any; ``None``: in the latter, or in the run. It may raise ``StudioError``.
-    ``links(value, settings)``: whether weights are linked inside a run, and take no space. ``kind_with(value, settings)`` replaces
-    ``artifact_kind`` where it depends on the settings. ``publish(context, value, settings, folder, checks)`` takes the
-    finished and checked folder to its place outside this computer, and returns details of the artifact, such as its
-    ``url``; the folder stays if it raises, and the run goes on from there when it is resumed.
+    ``links(value, settings)``: whether weights are linked inside a run, and take no space. ``kind_with(value,
+    settings)`` replaces ``artifact_kind`` where it depends on the settings. ``publish(context, value, settings, folder,
+    checks)`` takes the finished and checked folder to its place outside this computer, and returns details of the
+    artifact, such as its ``url``; the folder stays if it raises, and the run goes on from there when it is resumed.
     """
 
     accepts: tuple[str, ...]
