@@ -165,22 +165,34 @@ def _tell(recorder: Any) -> None:
         print("   ", event.get("sentence"), flush=True)
 
 
-def _export(place: Path, value: Any, **settings: Any) -> None:
+def _export(place: Path, value: Any, rows: int = 0, **settings: Any) -> None:
     from studio.node_settings.export import ExportSettings
     from studio.training.export.make import export
     from tests.studio.training.steps import Recorder, make_context
 
     recorder = Recorder()
-    context = make_context(place / "export", recorder)
+    folder = place / "export"
+    context = make_context(folder, recorder)
     context.title, context.project_name = "Export", "Large"
-    export(context, value, ExportSettings(check_rows=0, **settings))
+    export(context, value, ExportSettings(check_rows=rows, **settings))
     _tell(recorder)
+    shutil.rmtree(folder)
 
 
 def gguf(place: Path) -> None:
-    """The Export step: the merged model as two GGUF files."""
+    """The Export step: the merged model as three GGUF files, one of them by ``llama-quantize``."""
+    _gguf(place, ["Q4_K_M", "Q8_0", "F16"], 0)
+
+
+def checked(place: Path) -> None:
+    """One GGUF file and its check, which reads the trained model and the file back."""
+    _gguf(place, ["Q8_0"], 4)
+
+
+def _gguf(place: Path, quantizations: list[str], rows: int) -> None:
+    chosen = {"quantizations": quantizations, "importance_matrix": "never"}
     value = json.loads((place / "merged.json").read_text(encoding="utf-8"))
-    _export(place, value, format="gguf", format_settings={"quantizations": ["Q8_0", "F16"]})
+    _export(place, value, rows, format="gguf", format_settings=chosen)
 
 
 def adapter(place: Path) -> None:
@@ -188,7 +200,12 @@ def adapter(place: Path) -> None:
     _export(place, _values(place).to_json(), format="safetensors")
 
 
-STEPS: dict[str, Callable[[Path], None]] = {"merge": merge, "gguf": gguf, "adapter": adapter}
+STEPS: dict[str, Callable[[Path], None]] = {
+    "merge": merge,
+    "gguf": gguf,
+    "checked": checked,
+    "adapter": adapter,
+}
 
 
 def _child(name: str, place: Path) -> None:

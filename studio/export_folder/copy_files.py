@@ -57,9 +57,16 @@ def folder_size(folder: Path) -> int:
     return sum(p.stat().st_size for p in model_files(folder))
 
 
-def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights: bool) -> None:
-    """Copy or link these files into ``target``; ``OSError`` is not caught."""
-    files = model_files(folder)
+def weights_size(folder: Path) -> int:
+    """The size of those of them that hold weights, which are linked inside a run."""
+    return sum(p.stat().st_size for p in model_files(folder) if p.suffix == _WEIGHTS)
+
+
+def copy_files(
+    context: StepContext, folder: Path, target: Path, *, link_weights: bool, but: str = ""
+) -> None:
+    """Copy or link these files into ``target``, except the one named ``but``; ``OSError`` is not caught."""
+    files = [p for p in model_files(folder) if p.name != but]
     total = sum(p.stat().st_size for p in files)
     done = 0
     for path in files:

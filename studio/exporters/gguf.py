@@ -14,8 +14,9 @@ from studio.errors import Problem
 from studio.export_folder import llama_cpp
 from studio.export_folder.copy_files import folder_size
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_mixtures import TYPES
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
-from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
+from studio.export_folder.gguf_quantizer import find_quantizer, how_to_get
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder, starter_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.export_folder.copy_files import copy_files, folder_size
+from studio.export_folder.copy_files import copy_files, folder_size, weights_size
 from studio.graph.node_type import Variant
 from studio.node_settings.export import SafetensorsSettings
 from studio.values import FULL_FINE_TUNING, AdapterValue
@@ -32,6 +32,20 @@ def write(
     return write_adapter(context, value, settings, folder)
 
 
+def _size(value: Exportable, settings: SafetensorsSettings) -> int:
+    if not isinstance(value, AdapterValue):
+        return folder_size(Path(value.path))
+    from studio.training.export.adapter import needed_bytes
+
+    return needed_bytes(value, settings)
+
+
+def _linked(value: Exportable, settings: SafetensorsSettings) -> int:
+    if isinstance(value, AdapterValue) and settings.form == "portable":
+        return 0
+    return weights_size(Path(value.path))
+
+
 def _kind(value: Exportable) -> str:
     if isinstance(value, AdapterValue):
         return "adapter"
@@ -50,6 +64,11 @@ VARIANT = Variant(
     "load them.",
     settings=SafetensorsSettings,
     payload=Exporter(
-        ("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind, links=True
+        ("model", "adapter"),
+        write,
+        lambda v: folder_size(Path(v.path)),
+        _kind,
+        size_with=_size,
+        linked=_linked,
     ),
 )

@@ -40,6 +40,11 @@ class Written:
     readable: tuple[Readable, ...] = ()
 
 
+def _no_links(value: Exportable, settings: Any) -> int:
+    del value, settings
+    return 0
+
+
 def _no_check(context: CheckContext) -> Iterable[Problem]:
     del context
     return ()
@@ -51,10 +56,11 @@ class Exporter:
     what it has ``Written``.
 
     ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the
-    approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
-    artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
-    ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
-    impossible. ``links``: inside a run, weights are linked and take no space.
+    number of bytes to write, at their peak, without model card and manifest. ``artifact_kind(value)`` is the kind of
+    the resulting artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may
+    raise ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
+    impossible. ``linked(value, settings)`` is how much of the size takes no space inside a run, because weights are
+    linked.
     """
 
     accepts: tuple[str, ...]
@@ -63,4 +69,4 @@ class Exporter:
     artifact_kind: Callable[[Exportable], str]
     size_with: Callable[[Exportable, Any], int] | None = None
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
-    links: bool = False
+    linked: Callable[[Exportable, Any], int] = _no_links

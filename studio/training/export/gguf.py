@@ -22,7 +22,8 @@ from studio.export_folder.gguf_architectures import (
     refusal,
     window_note,
 )
-from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
+from studio.export_folder.gguf_mixtures import TYPES
+from studio.export_folder.gguf_quantizer import find_quantizer, how_to_get
 from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
 from studio.model.adapter_files import PREFIX
@@ -30,10 +31,11 @@ from studio.model.damaged import reading
 from studio.model.folder_files import json_or_empty, shown
 from studio.model.models import starter_of
 from studio.node_settings.export import GgufSettings
-from studio.system import busy_files
+from studio.system import busy_files, disk
 from studio.training.export.gguf_config import add_hyperparameters
 from studio.training.export.gguf_file import data_size, write_files
-from studio.training.export.gguf_quantize import quantize_files
+from studio.training.export.gguf_importance import matrix_bytes
+from studio.training.export.gguf_quantize import kinds_with_matrix, quantize_files
 from studio.training.export.gguf_tokenizer import (
     Vocabulary,
     add_tokenizer,
@@ -43,25 +45,39 @@ from studio.training.export.gguf_tokenizer import (
     vocabulary,
 )
 from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
-from studio.training.export.portable import NotPlain, Plain, largest_bytes, plain_form
+from studio.training.export.portable import (
+    NotPlain,
+    Plain,
+    pair_bytes,
+    plain_form,
+    stored_shapes,
+)
 from studio.training.model.weights_file import StoredWeights
 from studio.values import AdapterValue, ModelValue
 from studio.variants.exporter import Exportable, Readable, Written
 
 _FLOATS = ("F32", "F16", "BF16")
-_BETTER = 1.2
-"""How much larger a K-quant is at most than with one type for all matrices."""
+_ADAPTER_KEYS = 2048
+"""The bytes of the keys of an adapter."""
 _LONGEST_NAME = 40
 _SOURCE = ".source.gguf"
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 def needed_bytes(value: Exportable, settings: GgufSettings) -> int:
-    """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
+    """The size of the files at their peak. Raises ``StudioError`` for what cannot be written.
+
+    Of an adapter whose A and B have to be computed, it is that of the keys; the rest is compared with the free space
+    once it is known, before anything is written.
+    """
     if isinstance(value, AdapterValue):
         _architecture(Path(value.model.model.path))
-        stored = largest_bytes(value, settings.max_rank)
-        return sum(stored for _ in adapter_types(settings.quantizations))
+        pairs = stored_shapes(value)
+        sizes = {"F32": 4, "F16": 2, "BF16": 2}
+        return sum(
+            pair_bytes(pairs, sizes[q]) + _ADAPTER_KEYS
+            for q in adapter_types(settings.quantizations)
+        )
     folder = Path(value.path)
     found, config = _architecture(folder)
     tensors = model_tensors(folder, found, config)
@@ -69,7 +85,9 @@ def needed_bytes(value: Exportable, settings: GgufSettings) -> int:
     needed = sum(data_size(tensors, q) + keys for q in settings.quantizations if q not in TYPES)
     chosen = [q for q in settings.quantizations if q in TYPES]
     if chosen:
-        needed += sum(round(_BETTER * data_size(tensors, q)) + keys for q in chosen)
+        matrix = kinds_with_matrix(chosen, settings)
+        needed += sum(data_size(tensors, q, q in matrix) + keys for q in chosen)
+        needed += matrix_bytes(tensors) if matrix else 0
         if not any(q in _FLOATS for q in settings.quantizations):
             needed += (
                 data_size(tensors, _source_type(folder)) + keys
@@ -101,11 +119,11 @@ def adapter_types(quantizations: Sequence[str]) -> list[str]:
 
 
 def write_gguf(
-    context: StepContext, value: Exportable, settings: GgufSettings, folder: Path
+    context: StepContext, value: Exportable, settings: GgufSettings, folder: Path, more: int = 0
 ) -> Written:
-    """Write one file for each quantization into ``folder``."""
+    """Write one file for each quantization into ``folder``. ``more`` bytes are written there afterwards."""
     if isinstance(value, AdapterValue):
-        return _write_adapter(context, value, settings, folder)
+        return _write_adapter(context, value, settings, folder, more)
     return _write_model(context, value, settings, folder)
 
 
@@ -307,7 +325,7 @@ def _add_general(writer: gguf.GGUFWriter, name: str, value: Exportable, count: i
 
 
 def _write_adapter(
-    context: StepContext, value: AdapterValue, settings: GgufSettings, folder: Path
+    context: StepContext, value: AdapterValue, settings: GgufSettings, folder: Path, more: int
 ) -> Written:
     found, config = _architecture(Path(value.model.model.path))
     try:
@@ -331,6 +349,8 @@ def _write_adapter(
 
     types = adapter_types(settings.quantizations)
     files = {q: folder / file_name(context.project_name, q, adapter=True) for q in types}
+    needed = sum(data_size(tensors, q) + 128 * len(tensors) + _ADAPTER_KEYS for q in types)
+    disk.refuse_full("the export", folder, needed + more, "folder")
     context.phase("export", "Writing the adapter")
     _write(context, files, found.name, describe, tensors)
     _tell_adapter(context, plain, settings.quantizations, files)

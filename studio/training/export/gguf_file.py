@@ -29,10 +29,12 @@ FILE_TYPES = {
 }
 
 
-def data_size(tensors: Sequence[Tensor], quantization: str) -> int:
-    """The bytes of all tensors in a file of this quantization, with their alignment."""
+def data_size(tensors: Sequence[Tensor], quantization: str, matrix: bool = False) -> int:
+    """The bytes of all tensors in a file of this quantization, with their alignment. ``matrix``: written with an
+    importance matrix."""
     return sum(
-        gguf.GGUFWriter.ggml_pad(t.size(quantization), gguf.GGUF_DEFAULT_ALIGNMENT) for t in tensors
+        gguf.GGUFWriter.ggml_pad(t.size(quantization, matrix), gguf.GGUF_DEFAULT_ALIGNMENT)
+        for t in tensors
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from studio.training.export.gguf_weights import Names
+from studio.training.export.gguf_weights import Names, Tensor
 
 
 class Importance:
@@ -74,6 +74,11 @@ def collect(
     finally:
         means = found.close()
     return means
+
+
+def matrix_bytes(tensors: Iterable[Tensor]) -> int:
+    """An upper bound of the size of the file of ``write_matrix``."""
+    return 64 + sum(4 * t.shape[-1] + len(t.name) + 12 for t in tensors if len(t.shape) > 1)
 
 
 def write_matrix(path: Path, means: Mapping[str, torch.Tensor], names: Names, rows: str) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import gguf
 
 from studio.errors import StudioError
-from studio.export_folder.gguf_quantizer import TYPES, WITH_MATRIX
+from studio.export_folder.gguf_mixtures import TYPES
+from studio.export_folder.gguf_quantizer import WITH_MATRIX
 from studio.graph.context import StepContext
 from studio.node_settings.export import GgufSettings
 from studio.system import busy_files
@@ -44,18 +45,18 @@ def quantize_files(
 ) -> None:
     """Write all ``files`` (quantization -> path) from ``source``, with an importance matrix where it is wanted, and say
     what is stored in other types."""
+    wanted = kinds_with_matrix(list(files), settings)
     for kind in files:
         matrices = [t for t in tensors if len(t.shape) > 1]
         narrow = sum(t.shape[-1] % gguf.QK_K != 0 for t in matrices)
+        size = data_size(tensors, kind, kind in wanted)
         context.notice(
-            f"{kind}: about {data_size(tensors, kind) / 1e6:,.1f} MB. {narrow} of {len(matrices)} matrices have rows "
+            f"{kind}: about {size / 1e6:,.1f} MB. {narrow} of {len(matrices)} matrices have rows "
             "whose length is no multiple of 256, and are stored in other types.",
             level="info",
         )
-    wanted = [q for q in files if settings.importance_matrix == "always" or q in WITH_MATRIX]
     matrix = source.parent / _MATRIX
-    made = bool(wanted) and settings.importance_matrix != "never"
-    made = made and _write_matrix(context, value, settings, names, matrix, wanted)
+    made = bool(wanted) and _write_matrix(context, value, settings, names, matrix, wanted)
     told = _takes_types(program)
     for kind, target in files.items():
         context.phase("export", f"Quantizing to {kind}")
@@ -64,7 +65,7 @@ def quantize_files(
             context.progress("export", done, total, "tensors")
 
         used = matrix if made and kind in wanted else None
-        types = [*_types(tensors, kind)] if told else []
+        types = [*_types(tensors, kind, used is not None)] if told else []
         quantize(
             program, source, target, kind, used, types, context.threads or 1, tick, context.check
         )
@@ -76,6 +77,13 @@ def quantize_files(
             level="info",
         )
     busy_files.remove(matrix)
+
+
+def kinds_with_matrix(kinds: Sequence[str], settings: GgufSettings) -> list[str]:
+    """Those of the quantizations for which an importance matrix is wanted."""
+    if settings.importance_matrix == "never":
+        return []
+    return [q for q in kinds if settings.importance_matrix == "always" or q in WITH_MATRIX]
 
 
 def _write_matrix(
@@ -180,9 +188,9 @@ def _takes_types(program: Path) -> bool:
         return "--custom-q" in said + errors.read()
 
 
-def _types(tensors: Sequence[Tensor], kind: str) -> Iterator[str]:
+def _types(tensors: Sequence[Tensor], kind: str, matrix: bool) -> Iterator[str]:
     """The options that give each tensor its type."""
-    chosen = {t.name: t.type_for(kind).name for t in tensors if len(t.shape) > 1}
+    chosen = {t.name: t.type_for(kind, matrix).name for t in tensors if len(t.shape) > 1}
     named = {n: t.lower().replace("_k", "_K") for n, t in chosen.items() if t != "F32"}
     yield from ("--token-embedding-type", named["token_embd.weight"])
     if "output.weight" in named:

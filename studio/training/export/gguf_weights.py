@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType
 
 from studio.errors import StudioError
 from studio.export_folder.gguf_architectures import Architecture
-from studio.export_folder.gguf_quantizer import FALLBACK, TYPES, better_type
+from studio.export_folder.gguf_mixtures import TYPES, Facts, type_in
 from studio.training.export.gguf_config import rope_factors
 from studio.training.model.weights_file import StoredWeights
 
@@ -25,6 +25,7 @@ Config = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 _UNUSED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 _SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+_LAYERS_OF_70B = 80
 _BLOCK_ELEMENTS = 4_000_000
 """Elements that are converted at once: the intermediate arrays of the quantization need several times their size."""
 
@@ -32,38 +33,35 @@ _BLOCK_ELEMENTS = 4_000_000
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of the file: its name, its shape with the rows first, and how it is read. ``offset`` is added.
-    ``head``: it computes the logits. ``layers``: how many the model has."""
+    ``head``: it computes the logits. ``facts`` decide its type in K- and I-quants."""
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
     offset: float = 0.0
     head: bool = False
-    layers: int = 0
+    facts: Facts | None = None
 
-    def type_for(self, quantization: str) -> GGMLQuantizationType:
+    def type_for(self, quantization: str, matrix: bool = False) -> GGMLQuantizationType:
         """The type in a file of this quantization, as llama.cpp's own tools choose it: vectors, norms and positions
         in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist of whole
-        blocks. Of K- and I-quants, the mixtures of ``better_type``."""
+        blocks. Of K- and I-quants, the mixtures of ``type_in``; ``matrix``: with an importance matrix."""
         plain = len(self.shape) == 1 or not self.name.endswith((".weight", ".lora_a", ".lora_b"))
         if plain or self.name.endswith("_norm.weight") or self.name == "position_embd.weight":
             return GGMLQuantizationType.F32
-        chosen = TYPES.get(quantization, quantization)
-        if self.head and quantization in _SMALL_TYPES:
-            chosen = "Q8_0"
-        if self.head and quantization in TYPES:
-            chosen = "Q6_K"
         if quantization in TYPES:
-            chosen = better_type(self.name, quantization, self.layers) or chosen
-        if quantization in TYPES and self.shape[-1] % gguf.QK_K:
-            chosen = FALLBACK.get(chosen, "IQ4_NL")
+            facts = self.facts or Facts(1)
+            return GGMLQuantizationType[
+                type_in(quantization, self.name, self.shape[-1], facts, matrix)
+            ]
+        chosen = "Q8_0" if self.head and quantization in _SMALL_TYPES else quantization
         found = GGMLQuantizationType[chosen]
         block, _ = gguf.GGML_QUANT_SIZES[found]
         return found if self.shape[-1] % block == 0 else GGMLQuantizationType.F16
 
-    def size(self, quantization: str) -> int:
+    def size(self, quantization: str, matrix: bool = False) -> int:
         """The bytes of its data in a file of this quantization."""
-        block, size = gguf.GGML_QUANT_SIZES[self.type_for(quantization)]
+        block, size = gguf.GGML_QUANT_SIZES[self.type_for(quantization, matrix)]
         return int(np.prod(self.shape)) // block * size
 
 
@@ -138,6 +136,7 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
     stored = StoredWeights(folder)
     names = Names(found, config)
     tied = bool(config.get("tie_word_embeddings"))
+    facts = _facts(found, config, tied)
     tensors = [
         Tensor(name, array.shape, lambda a=array: torch.from_numpy(a))  # type: ignore[misc]
         for name, array in rope_factors(config).items()
@@ -152,9 +151,17 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         read = _reader(stored, entry.name, found, config)
         name = names.of(entry.name)
         head = name == ("token_embd.weight" if tied else "output.weight")
-        layers = int(config.get("num_hidden_layers") or config["n_layer"])
-        tensors.append(Tensor(name, shape, read, norm, head, layers))
+        tensors.append(Tensor(name, shape, read, norm, head, facts))
     return tensors
+
+
+def _facts(found: Architecture, config: Config, tied: bool) -> Facts:
+    """What decides the types of K- and I-quants. llama.cpp calls Llama and Qwen 2 with 80 layers 70B models."""
+    layers = int(config.get("num_hidden_layers") or config["n_layer"])
+    heads = int(config.get("num_attention_heads") or config["n_head"])
+    groups = heads // int(config.get("num_key_value_heads") or heads)
+    large = layers == _LAYERS_OF_70B and (found.name == "qwen2" or groups > 1)
+    return Facts(layers, groups, tied, large=large and found.name in ("llama", "qwen2"))
 
 
 def _reader(

@@ -6,7 +6,6 @@ partial export. The exporter decides what is written.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,9 @@ from studio.variants.exporter import Exportable, Exporter, Written
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
 
+_CARD_BYTES = 131_072
+"""Room for model card, manifest and the report of the check, and for what the last block of each file leaves empty."""
+
 
 def export(
     context: StepContext, value_json: Mapping[str, Any], settings: ExportSettings
@@ -46,11 +48,10 @@ def export(
     context.phase("export", f"Writing {variant.title}")
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
-    needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
+    needed = needed_bytes(exporter, value, own, folder, in_run=not place)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if place or not exporter.links:
-            _refuse_full(folder, needed)
+        disk.refuse_full("the export", folder, needed, "folder")
         written = exporter.write(context, value, own, made.staging) or Written()
         evaluated = _evaluated(context, value)
         checks = check_export(
@@ -96,10 +97,22 @@ def _value(data: Mapping[str, Any]) -> Exportable:
     return ModelValue.model_validate(data)
 
 
-def _refuse_full(folder: Path, needed: int) -> None:
-    room = disk.free_bytes(folder)
-    if room is not None and room < needed:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def needed_bytes(
+    exporter: Exporter, value: Exportable, settings: Any, folder: Path, *, in_run: bool
+) -> int:
+    """The free space that the export needs at its peak: its files, model card, manifest and report. Links take none, if
+    the weights are on the same disk."""
+    size = exporter.size_with(value, settings) if exporter.size_with else exporter.size(value)
+    linked = exporter.linked(value, settings) if in_run else 0
+    if linked and not _same_disk(Path(value.path), folder):
+        linked = 0
+    return size - linked + _CARD_BYTES
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    while not other.exists() and other != other.parent:
+        other = other.parent
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def _describe(
