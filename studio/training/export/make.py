@@ -26,7 +26,7 @@ from studio.variants.exporter import Exportable, Exporter, Written
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
 
-_CARD_BYTES = 131_072
+_CARD_BYTES = 65_536
 """Room for model card, manifest and the report of the check, and for what the last block of each file leaves empty."""
 
 

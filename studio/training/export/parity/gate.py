@@ -167,6 +167,9 @@ class _Gate:
         fault = self._fault(part, where)
         if fault:
             return replace(plain, verdict="red", **fault)
+        lack = self._lack_of_memory()
+        if lack:
+            return replace(plain, cause=lack, hint="Close other programs, and export again.")
         try:
             reference = self._reference or self._read_reference()
         except _Failed as error:
@@ -192,6 +195,16 @@ class _Gate:
     def _words(self) -> str:
         what = "the trained model" if self._is_whole() else "base and adapter, not merged"
         return f"{what}, in {self.dtype}"
+
+    def _lack_of_memory(self) -> str:
+        """That the trained model does not fit into memory; the system would end this or another program."""
+        if self._reference is not None:
+            return ""
+        needed = round(self.base.parameters * getattr(torch, self.dtype).itemsize * HEADROOM)
+        room = free_bytes(self.device)
+        if needed <= room:
+            return ""
+        return f"Reading the trained model needs {disk.size_text(needed)} of memory, and {disk.size_text(room)} are free."
 
     def _is_whole(self) -> bool:
         """Whether the trained model is stored as a whole, instead of as an adapter."""
