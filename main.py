@@ -54,8 +54,10 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py --version | --help
 
 The first start creates an environment in .venv. As root on Debian and Ubuntu it asks whether to
-install system packages that are missing; --yes answers in advance. Exit codes: 0 completed,
-1 failed, 2 invalid arguments or problems in the project, 3 stopped.
+install system packages that are missing. In a terminal, run and demo ask whether to install optional
+packages that the project needs. --yes answers in advance. Exit codes: 0 completed, 1 failed,
+2 invalid arguments or problems in the project, 3 stopped, 4 completed with an export that failed its
+check.
 """
 
 

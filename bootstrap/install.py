@@ -29,7 +29,7 @@ from bootstrap.torch_source import Installed, Source
 WAIT_S = 2.0
 DOWNLOADS = "lora-studio-downloads"
 _CUDA_PACKAGES = ("cuda-toolkit", "cuda-bindings", "cuda-pathfinder", "triton")
-_NO_NETWORK = (
+NO_NETWORK = (
     "NewConnectionError",
     "NameResolutionError",
     "Failed to establish a new connection",
@@ -307,6 +307,13 @@ def locked(venv: Path, setup: Setup) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked_now(venv: Path) -> Iterator[bool]:
+    """Hold the lock beside `venv` unless another process does; whether it is held. Nothing waits."""
+    with open(venv.with_name(venv.name + ".lock"), "a+b") as file:
+        yield _lock(file.fileno(), wait=False)
+
+
 def _lock(descriptor: int, wait: bool) -> bool:
     if sys.platform == "win32":
         import msvcrt
@@ -481,7 +488,7 @@ def explain(tail: str, otherwise: str) -> str:
     """One sentence for a failed step, from the end of the tool's output."""
     if "No space left on device" in tail or "not enough space" in tail:
         return "the disk is full."
-    if any(mark in tail for mark in _NO_NETWORK):
+    if any(mark in tail for mark in NO_NETWORK):
         return (
             "the package index cannot be reached. Check the network connection and pip's index "
             "and proxy settings, then start again."

@@ -17,12 +17,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.missing_here import skip_what_is_missing
 from tests.timing import WAIT_MS
+
+if TYPE_CHECKING:
+    from tests.wheels import Environment
 
 # Before anything imports Qt, pyqtgraph or transformers.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -160,3 +164,32 @@ def _leaked_windows(before: set[int]) -> list[str]:
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     left = [w for w in _windows() if id(w) not in before]
     return [f"{type(w).__name__} {w.objectName() or w.windowTitle()}".strip() for w in left]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """A virtual environment that optional packages are installed into, by the pip of these tests and from a folder of
+    wheels."""
+    import venv
+
+    import pip
+
+    from studio.system import pip_install
+    from tests.wheels import Environment
+
+    folder, wheels = tmp_path / "environment", tmp_path / "wheels"
+    venv.create(folder, symlinks=os.name != "nt")
+    wheels.mkdir()
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    found = folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages")
+    monkeypatch.setattr(pip_install, "python", lambda: str(python))
+    monkeypatch.setattr(pip_install, "environment", lambda: folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(pip.__file__).parents[1]))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_TIMEOUT", "120")
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    return Environment(folder, next(found), wheels)

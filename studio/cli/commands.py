@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.cli.attend import attend
+from studio.cli.install_offer import install_missing
 from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
 from studio.errors import Problem, StudioError, counted
@@ -171,6 +172,8 @@ def _run(file: Path, options: argparse.Namespace) -> int:
     graph = with_changes(load_project(file), options.changes, registry)
     torch_report.ask()
     compiled = compile_plan(graph, registry, file.resolve().parent)
+    if install_missing(compiled.problems, as_json=options.json):
+        compiled = compile_plan(graph, registry, file.resolve().parent)
     _tell_problems(compiled.problems, file, options.json)
     if compiled.plan is None:
         return 2

@@ -7,19 +7,19 @@ cannot load, and is therefore told the type of each tensor.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from studio.export_folder.gguf_mixtures import TYPES
+from studio.system.optional_packages import LLAMA_QUANTIZE
 
 WITH_MATRIX = frozenset(k for k in TYPES if k.startswith(("IQ", "Q2", "Q3")))
 """Those for which an importance matrix is used by default: below 4 bits, and all I-quants."""
 
-PACKAGE = "ik-llama-cpp-python"
-INSTALL = f"pip install {PACKAGE}"
-DOWNLOAD_MB = 25
+PACKAGE = LLAMA_QUANTIZE.name
 
 
 def find_quantizer() -> Path | None:
@@ -27,7 +27,8 @@ def find_quantizer() -> Path | None:
     found = shutil.which("llama-quantize")
     if found:
         return Path(found)
-    spec = find_spec("ik_llama_cpp")
+    importlib.invalidate_caches()
+    spec = find_spec(LLAMA_QUANTIZE.module)
     if spec is None or not spec.origin:
         return None
     name = "llama-quantize.exe" if os.name == "nt" else "llama-quantize"
@@ -38,6 +39,6 @@ def find_quantizer() -> Path | None:
 def how_to_get() -> str:
     """What to install, and its size."""
     return (
-        f"Install it with “{INSTALL}” ({DOWNLOAD_MB} MB), or put llama.cpp's llama-quantize on the PATH; or choose "
-        "Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need no other program."
+        f"Install it ({LLAMA_QUANTIZE.disk_mb} MB on disk) with: {LLAMA_QUANTIZE.command} – or put llama.cpp's "
+        "llama-quantize on the PATH, or choose Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need no other program."
     )

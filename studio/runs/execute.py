@@ -22,6 +22,7 @@ from typing import Any
 
 from studio.errors import Stopped, StudioError
 from studio.events import Event, event
+from studio.export_folder.llama_cpp import can_be_made_now
 from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
@@ -176,7 +177,8 @@ def _run_steps(run: _Execution) -> None:
 
 def _hit(run: _Execution, step: Step) -> Hit:
     """The record to reuse, unless a later step would miss an output in it, or it is of an earlier run whose
-    result would be another one on this computer. A resumed run keeps its own results."""
+    result would be another one on this computer, or was not proven for lack of a program that is here now. A
+    resumed run keeps its own results."""
     hit = find_hit(run.folder, step)
     node_type = run.registry.node_type(step.type)
     if hit.record is None or node_type is None:
@@ -185,6 +187,8 @@ def _hit(run: _Execution, step: Step) -> Hit:
     if not own:
         settings = node_type.settings.model_validate(dict(step.settings))
         if not node_type.is_current(settings, hit.record.outputs):
+            return Hit("none")
+        if any(map(can_be_made_now, hit.record.checks)):
             return Hit("none")
     return hit if all(p.name in hit.record.outputs for p in node_type.outputs) else Hit("none")
 

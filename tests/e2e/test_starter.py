@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.studio_cli import ROOT, Ran, studio
+from tests.studio.training.llama_cpp import ask, needs_llama_cpp
 
 pytestmark = [pytest.mark.slow(seconds=380, order=0), pytest.mark.timeout(5400)]
 
@@ -31,6 +32,31 @@ def test_it_learns_what_it_is_shown(run: Ran) -> None:
     exact = evaluation["measures"]["exact_match"]
     assert exact["before"] <= 0.05
     assert exact["after"] >= FAIR_BAR
+
+
+@needs_llama_cpp
+def test_the_gguf_file_is_proven_and_runs(run: Ran) -> None:
+    """The gate is green in its own rows, and llama.cpp answers held-out questions itself."""
+    (check,) = run.of("ExportChecked")
+    assert (check["title"], check["reader"], check["verdict"]) == ("Q8_0", "llama.cpp", "green")
+    assert check["gain_kept"] >= 0.9
+    assert check["match_exported"] >= FAIR_BAR
+    (file,) = run.saved("gguf")[-1].glob("*-Q8_0.gguf")
+    assert check["bytes"] == file.stat().st_size < 150_000_000
+    rows = (ROOT / "assets" / "data" / "wordnet8_test.jsonl").read_text(encoding="utf-8")
+    messages = [json.loads(line)["messages"] for line in rows.splitlines()[::12]]
+    prompts = [_prompt(run, m[:-1]) for m in messages]
+    asked = [{"prompt": p, "n_predict": 12, "temperature": -1} for p in prompts]
+    answers = [a["choices"][0]["text"].strip() for a in ask(file, *asked)]
+    right = [a == m[-1]["content"].strip() for a, m in zip(answers, messages, strict=True)]
+    assert sum(right) >= 0.6 * len(right), answers
+
+
+def _prompt(run: Ran, messages: list[dict[str, str]]) -> str:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run.saved("merged_model")[-1])
+    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
 def test_test_rows_are_not_training_rows() -> None:

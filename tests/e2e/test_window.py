@@ -74,7 +74,11 @@ def test_the_main_job(open_window: Open, qtbot: QtBot, tmp_path: Path, monkeypat
     session.window.show_tab(2)
     tree = session.window.results.findChild(QTreeWidget)
     listed = [tree.topLevelItem(i).text(0) for i in range(tree.topLevelItemCount())]
-    assert {"Adapter", "Merged model", "Report"} <= {text.split(" (")[0] for text in listed}
+    kinds = {text.split(" (")[0] for text in listed}
+    assert {"Adapter", "Merged model", "Report", "Exported GGUF model"} <= kinds
+    check = session.window.results.checks.item(0, 0)
+    assert check is not None
+    assert check.text() == "Q8_0 in llama.cpp"
     assert "before" in session.window.results.bars.text()
 
 

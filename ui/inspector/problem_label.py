@@ -10,8 +10,10 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph import guide
+from studio.system.optional_packages import of_problem
 from ui.style import icons, theme
 from ui.style.guide_link import GuideLink
+from ui.style.install_button import InstallButton
 from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side
 
 
@@ -30,6 +32,8 @@ class ProblemLabel(QWidget):
         words.addWidget(self._sentence)
         if problem.hint:
             words.addWidget(MutedLabel(problem.hint, self))
+        if package := of_problem(problem.code):
+            words.addWidget(InstallButton(package, self), 0, Qt.AlignmentFlag.AlignLeft)
         if place := guide.of_problem(problem.code):
             words.addWidget(GuideLink(place, self))
         row = QHBoxLayout(self)

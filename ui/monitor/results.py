@@ -5,22 +5,63 @@ It reads a ``RunState``; ``refresh`` shows new data. It never runs or deletes an
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QSplitter,
+    QStackedWidget,
+    QTabBar,
+    QVBoxLayout,
+    QWidget,
+)
 
+from studio.export_folder import llama_cpp
 from studio.export_folder.mixture import mixture_in, tables
 from studio.runs.outcome import outcome_of
 from studio.runs.state import RunState
+from studio.system.optional_packages import LLAMA_CPP
 from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.check_table import CheckTable
 from ui.monitor.evaluation import ExampleTable, MeasureBars
 from ui.monitor.mixture import MixtureTables
-from ui.style.widgets import TextLabel, scrolling
+from ui.style.install_button import InstallButton
+from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
 NARROW_PX, LEAST_PX = 720, 340
 
+_THEN = "It reads GGUF files back, to prove them."
+_AGAIN = "Press Run to check the export: steps that have not changed are reused, and nothing is trained again."
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
+
+
+class _MissingReader(QWidget):
+    """Below checks that could not be made without llama.cpp: a button that installs it, then what to do."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.words = MutedLabel("", self)
+        self.button = InstallButton(LLAMA_CPP, self)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(8, 4, 8, 4)
+        row.setSpacing(8)
+        row.addWidget(self.button)
+        row.addWidget(self.words, 1)
+        self.hide()
+
+    def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
+        """Show what these checks lacked."""
+        lacked = any(map(llama_cpp.lacked, checks))
+        missing = lacked and not llama_cpp.is_installed()
+        self.words.setText(
+            f"{_THEN} {_AGAIN}" if missing else f"llama.cpp is installed now. {_AGAIN}"
+        )
+        self.button.setVisible(missing)
+        self.setVisible(lacked)
 
 
 class ResultsPanel(QWidget):
@@ -50,6 +91,7 @@ class ResultsPanel(QWidget):
         self.outcome = TextLabel("", self)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.checks = CheckTable(self)
+        self.reader = _MissingReader(self)
         self._split = QSplitter(self)
         self._split.setChildrenCollapsible(False)
         self.artifacts.setMinimumWidth(LEAST_PX)
@@ -72,6 +114,7 @@ class ResultsPanel(QWidget):
         around.addWidget(self.outcome)
         column.addLayout(around)
         column.addWidget(self.checks)
+        column.addWidget(self.reader)
         column.addWidget(self._split, 1)
         self._stack.addWidget(scrolling(filled, self))
         layout = QVBoxLayout(self)
@@ -107,6 +150,7 @@ class ResultsPanel(QWidget):
             else {}
         )
         self.checks.show_checks(checks, titles)
+        self.reader.show_checks(checks)
         self.artifacts.show_artifacts(artifacts)
         self._list_evaluations(list(evaluations))
         mixed = [

@@ -67,6 +67,8 @@ class RunController(QObject):
         self.shown: RunFollower | None = None
         self._task: Task | None = None
         self._compiled_graph: Graph | None = None
+        self.warnings: tuple[Problem, ...] = ()
+        """What the project of the last run that was started here was warned of."""
         self._resumable: RunFolder | None = None
         self.fingerprints = CurrentFingerprints(document, registry, self)
         self._of_project: set[str] = (
@@ -183,6 +185,7 @@ class RunController(QObject):
             self.start_failed.emit(error)
             return
         self._of_project.add(folder.id)
+        self.warnings = compiled.problems
         self._go(folder, self._settings().run_in)
 
     def _not_compiled(self, error: Exception) -> None:

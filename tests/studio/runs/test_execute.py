@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from studio.events import Event
+from studio.export_folder import llama_cpp
 from studio.runs import folder
 from studio.runs.control import Control
 from studio.runs.execute import execute, needed_steps
@@ -91,6 +92,20 @@ def test_only_what_changed_runs(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.txt").exists()
     _, ran = again(tmp_path, train={"steps": 6})
     assert ran == ["train", "block", "export"]
+
+
+def test_what_llama_cpp_could_not_prove_is_made_again_once_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the result is reused."""
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
+    unproven = {"how": "unproven"}
+    again(tmp_path, block=unproven)
+    _, ran = again(tmp_path, block=unproven, export={"folder": "out"})
+    assert ran == ["export"]
+    monkeypatch.setattr(llama_cpp, "is_installed", lambda: True)
+    _, ran = again(tmp_path, block=unproven, export={"folder": "elsewhere"})
+    assert ran == ["block", "export"]
 
 
 def test_a_result_that_was_cut_short_is_reused_by_its_own_run_only(tmp_path: Path) -> None:

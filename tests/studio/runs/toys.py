@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
+from studio.export_folder.llama_cpp import NO_READER
 from studio.export_folder.parity import Check
 from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
@@ -54,6 +55,7 @@ class BlockSettings(Settings):
         "bad_output",
         "quit",
         "unfit",
+        "unproven",
     ] = setting("no", "How", "In which way the step misbehaves.")
     label: str = setting("", "Label", "Any text.")
 
@@ -143,6 +145,9 @@ def _misbehave(context: StepContext, how: str) -> None:
     elif how == "unfit":  # as an export whose check fails
         unfit = Check("x.gguf", "Q4_0", "llama.cpp", "red", "Too few bits.", "Use Q8_0.")
         context.emit("ExportChecked", **unfit.to_json())
+    elif how == "unproven":  # as an export without llama.cpp
+        missing = Check("x.gguf", "Q8_0", "llama.cpp", "not_proven", code=NO_READER)
+        context.emit("ExportChecked", **missing.to_json())
     elif how == "quit":  # helpers that the step forgets
         subprocess.Popen(["sleep", "1000"])
     elif how == "busy":  # one C call that lets other threads run

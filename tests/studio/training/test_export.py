@@ -277,7 +277,7 @@ def test_a_full_disk_keeps_the_earlier_export(
 def test_a_disk_that_fills_up_on_the_way(
     model: ModelValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights fit, the rest does not, and the file system does not say how much is free: nothing half done stays."""
+    """The weights fit, the rest does not, and the disk does not say how much is free: nothing half done stays."""
     monkeypatch.setattr("studio.system.disk.free_bytes", lambda folder: None)
     room = sum(p.stat().st_size for p in Path(model.path).iterdir()) // 1024 + 6
     with small_disk(tmp_path / "stick", room) as stick:

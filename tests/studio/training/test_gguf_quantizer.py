@@ -15,6 +15,7 @@ from studio.export_folder.gguf_mixtures import TYPES, Facts, type_in
 from studio.export_folder.gguf_quantizer import find_quantizer
 from studio.graph.registry import load_registry
 from studio.node_settings.export import GgufSettings
+from studio.system.optional_packages import LLAMA_QUANTIZE
 from studio.training.export import gguf as exporter
 from studio.training.export.gguf_importance import collect
 from studio.values import ModelValue
@@ -223,8 +224,8 @@ def test_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(exporter, "find_quantizer", lambda: None)
     with pytest.raises(StudioError, match="need llama-quantize") as caught:
         write(tmp_path, tuned(tmp_path, 32), Recorder(), quantizations=["F16", "Q4_K_M"])
-    assert "pip install ik-llama-cpp-python" in caught.value.hint
-    assert "25 MB" in caught.value.hint
+    assert LLAMA_QUANTIZE.command in caught.value.hint
+    assert "60 MB" in caught.value.hint
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -282,7 +283,7 @@ def test_a_missing_program_is_a_problem_before_the_run(
     monkeypatch.setattr(gguf, "find_quantizer", lambda: None)
     ((field, hint),) = problems("F16", "Q4_K_M")
     assert field == "format_settings.quantizations"
-    assert "pip install ik-llama-cpp-python" in hint
+    assert LLAMA_QUANTIZE.command in hint
     assert problems("F16", "Q4_0") == []
     monkeypatch.setattr(gguf, "find_quantizer", lambda: Path("llama-quantize"))
     assert problems("Q4_K_M") == []

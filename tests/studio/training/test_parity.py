@@ -350,6 +350,7 @@ def test_without_llama_cpp_a_file_is_not_proven(
     _, recorder = exported(tmp_path, model, format="gguf")
     (event,) = recorder.named("ExportChecked")
     assert event.get("verdict") == "not_proven"
+    assert llama_cpp.lacked(event.data)
     assert llama_cpp.install_command() in event.get("hint")
     assert f"{llama_cpp.SIZE_MB} MB" in event.get("hint")
     (notice,) = [n for n in recorder.named("Notice") if "not proven" in n.get("sentence")]

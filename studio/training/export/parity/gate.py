@@ -150,9 +150,8 @@ class _Gate:
     def _checked(self, part: Readable) -> Check:
         where = self.folder / part.path
         if part.reader == "llama.cpp" and not llama_cpp.is_installed():
-            return _unproven(
-                part, "llama.cpp is not installed.", llama_cpp.missing_words(), self.folder
-            )
+            why, hint = "llama.cpp is not installed.", llama_cpp.missing_words()
+            return replace(_unproven(part, why, hint, self.folder), code=llama_cpp.NO_READER)
         plain = Check(
             part.path,
             part.title,
@@ -204,7 +203,8 @@ class _Gate:
         room = free_bytes(self.device)
         if needed <= room:
             return ""
-        return f"Reading the trained model needs {disk.size_text(needed)} of memory, and {disk.size_text(room)} are free."
+        free = disk.size_text(room)
+        return f"Reading the trained model needs {disk.size_text(needed)} of memory, and {free} are free."
 
     def _is_whole(self) -> bool:
         """Whether the trained model is stored as a whole, instead of as an adapter."""
