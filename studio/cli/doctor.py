@@ -18,7 +18,7 @@ from typing import Any
 
 from bootstrap.platforms import RUNTIME_HINT, is_old_runtime, writable
 from studio.export_folder import llama_cpp
-from studio.export_folder.gguf_quantizer import find_quantizer, how_to_get
+from studio.export_folder.ggml_library import find_library, how_to_get
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import device, hardware, paths, torch_report
@@ -53,7 +53,7 @@ def gather() -> dict[str, Any]:
         "device": device.choose(report).label,
         "folders": {name: _folder(p) for name, p in _folders().items()},
         "display": has_display(),
-        "llama_quantize": str(program) if (program := find_quantizer()) is not None else None,
+        "llama_cpp_library": str(library) if (library := find_library()) is not None else None,
         "nodes": sorted(registry.nodes),
         "extensions_failed": list(registry.failures),
     }
@@ -145,15 +145,15 @@ def _works(facts: dict[str, Any]) -> list[str]:
         "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
     }
     rows["read GGUF exports back with llama.cpp"] = facts["packages"]["xllamacpp"] is not None
-    rows["write K- and I-quants of GGUF"] = facts["llama_quantize"] is not None
+    rows["write K- and I-quants of GGUF"] = facts["llama_cpp_library"] is not None
     if not gpu:
         rows["bfloat16 units in the CPU"] = works and bool(chosen.bfloat16)
     lines = ["Supported on this machine:"]
     lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
     if facts["packages"]["xllamacpp"] is None:
         lines.append(f"  GGUF exports count as not proven. {llama_cpp.missing_words()}")
-    if facts["llama_quantize"] is None:
-        lines.append(f"  K- and I-quants need llama-quantize. {how_to_get()}")
+    if facts["llama_cpp_library"] is None:
+        lines.append(f"  K- and I-quants need llama.cpp. {how_to_get()}")
     why = device.unused(report)
     if why is not None and works:
         lines.append(f"  {why.sentence[:1].upper()}{why.sentence[1:]} {why.hint}".rstrip())

@@ -6,9 +6,10 @@ compressed.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from studio.system import busy_files, disk
 _BLOCK = 8 * 1024 * 1024
 _WEIGHTS = (".safetensors", ".gguf")
 _TEXTS = (".json", ".md", ".txt", ".jinja", "")
+_ENTRY_BYTES, _END_BYTES = 160, 98
+"""What the archive says of a file besides its name, twice, with the fields of files of more than 4 GB; and its end."""
 _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 _LONGEST_NAME = 60
 
@@ -38,19 +41,42 @@ def write_archive(
         raise StudioError(f"{folder} does not exist any more.", hint="Run the export again.")
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     total = sum(p.stat().st_size for p in files)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    with disk.explain_errors("the archive", target.parent, needed=total):
+    needed = archive_bytes(folder, target)
+    with disk.explain_errors("the archive", target.parent, needed=needed):
+        part = busy_files.new_part(target)
+        disk.refuse_full("the archive", target.parent, needed)
         try:
-            with zipfile.ZipFile(part, "w") as archive:
+            with part.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
                 done = 0
                 for path in files:
                     name = f"{target.stem}/{path.relative_to(folder).as_posix()}"
                     done = _add(archive, path, name, progress, done, total)
+                archive.close()
+                file.flush()
+                os.fsync(file.fileno())
             busy_files.replace(part, target)
         finally:
             if part.exists():
                 busy_files.remove(part)
     return target
+
+
+def archive_bytes(folder: Path, target: Path) -> int:
+    """The size of the archive, in which texts are compressed; at most a few bytes less than this."""
+    found = _END_BYTES
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        name = f"{target.stem}/{path.relative_to(folder).as_posix()}"
+        found += _ENTRY_BYTES + 2 * len(name.encode())
+        found += path.stat().st_size if path.suffix in _WEIGHTS else _compressed(path)
+    return found
+
+
+def _compressed(path: Path) -> int:
+    made, size = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS), 0
+    with path.open("rb") as source:
+        while block := source.read(_BLOCK):
+            size += len(made.compress(block))
+    return size + len(made.flush())
 
 
 def _add(

@@ -57,6 +57,11 @@ def folder_size(folder: Path) -> int:
     return sum(p.stat().st_size for p in model_files(folder))
 
 
+def weights_size(folder: Path) -> int:
+    """The size of those of them that hold weights, which are linked inside a run."""
+    return sum(p.stat().st_size for p in model_files(folder) if p.suffix == _WEIGHTS)
+
+
 def copy_files(
     context: StepContext, folder: Path, target: Path, *, link_weights: bool, weights: bool = True
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from studio.export_folder.gguf_quantizer import TYPES, WITH_MATRIX, find_quantizer
+from studio.export_folder.ggml_library import find_library
+from studio.export_folder.gguf_mixtures import TYPES, WITH_MATRIX
 from studio.export_folder.gguf_sizes import file_size
 from studio.graph.node_type import Option
 from studio.model.facts import sized
@@ -54,13 +55,13 @@ PURPOSES: dict[str, Purpose] = {
 parameters; small models have more, because their embedding is stored in a higher precision."""
 
 _MATRIX = " Uses an importance matrix."
-_MISSING = "needs llama-quantize"
+_MISSING = "needs llama.cpp"
 
 
 def options(shape: Shape | None) -> tuple[Option, ...]:
     """All quantizations, in the order in which they are offered; ``shape`` is that of the model, ``None`` while it is
     unknown or an adapter is exported."""
-    missing = find_quantizer() is None
+    missing = find_library() is None
     return tuple(
         Option(
             name,

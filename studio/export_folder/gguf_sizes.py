@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from studio.export_folder.gguf_mixtures import WITH_MATRIX, Facts
 from studio.export_folder.gguf_types import BLOCKS, size_of
 from studio.model.layer_names import block_number
 from studio.model.shapes import Linear, Shape
@@ -9,6 +10,8 @@ from studio.model.shapes import Linear, Shape
 _KEYS_PER_TOKEN = 36
 """Bytes: text, type and score of a token, and its merge. Between 25 and 45 in widely used tokenizers."""
 _NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
     "self_attn.qkv_proj": "attn_qkv",
@@ -23,16 +26,22 @@ _NAMES = {
 def file_size(shape: Shape, quantization: str) -> int:
     """The bytes of a file of this quantization, within a few per cent."""
     rows = (shape.vocabulary, shape.embedding_width or shape.hidden)
-    layers, plain = shape.layers, BLOCKS["F32"][1]
-    total = size_of("token_embd.weight", rows, quantization, shape.tied, layers)
+    plain, matrix = BLOCKS["F32"][1], quantization in WITH_MATRIX
+    experts = max((linear.experts for linear in shape.linears), default=1)
+    facts = Facts(
+        shape.layers,
+        shape.heads // (shape.kv_heads or shape.heads or 1),
+        shape.tied,
+        experts if experts > 1 else 0,
+    )
+    total = size_of("token_embd.weight", rows, quantization, facts, shape.tied, matrix)
     if not shape.tied:
-        total += size_of("output.weight", rows, quantization, True, layers)
+        total += size_of("output.weight", rows, quantization, facts, True, matrix)
     for linear in shape.linears:
-        size = size_of(
-            _name(linear), (linear.width_out, linear.width_in), quantization, False, layers
-        )
+        widths = (linear.width_out, linear.width_in)
+        size = size_of(_name(linear), widths, quantization, facts, matrix=matrix)
         total += size * linear.experts + plain * (linear.parameters - linear.weights)
-    total += plain * (layers * shape.vectors + shape.outside + shape.head_bias)
+    total += plain * (shape.layers * shape.vectors + shape.outside + shape.head_bias)
     return total + _KEYS_PER_TOKEN * shape.vocabulary
 
 

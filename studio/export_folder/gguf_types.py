@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from studio.export_folder.gguf_quantizer import FALLBACK, TYPES, better_type
+from studio.export_folder.gguf_mixtures import TYPES, Facts, type_in
 
 BLOCKS: dict[str, tuple[int, int]] = {
     "F32": (1, 4),
@@ -28,6 +28,7 @@ BLOCKS: dict[str, tuple[int, int]] = {
     "IQ4_XS": (256, 136),
     "IQ3_S": (256, 110),
     "IQ3_XXS": (256, 98),
+    "IQ2_S": (256, 82),
 }
 """Type -> elements and bytes of one block: a part of ``gguf.GGML_QUANT_SIZES``."""
 _SMALL_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
@@ -35,24 +36,34 @@ _EXACT = ("_norm.weight", "ffn_gate_inp.weight")
 _MATRICES = (".weight", ".lora_a", ".lora_b")
 
 
-def type_of(name: str, shape: Sequence[int], quantization: str, head: bool, layers: int) -> str:
+def type_of(
+    name: str,
+    shape: Sequence[int],
+    quantization: str,
+    facts: Facts,
+    head: bool = False,
+    matrix: bool = False,
+) -> str:
     """The type of a tensor, by its name in GGUF and its shape with the rows first: vectors, norms, positions and the
     router of a mixture in F32; the head of 4- and 5-bit files in a higher precision; F16 where a row does not consist
-    of whole blocks. Of K- and I-quants, the mixtures of ``better_type``."""
+    of whole blocks. Of K- and I-quants, the mixtures of ``type_in``; ``matrix``: with an importance matrix."""
     plain = len(shape) == 1 or not name.endswith(_MATRICES)
     if plain or name.endswith(_EXACT) or name == "position_embd.weight":
         return "F32"
-    chosen = TYPES.get(quantization, quantization)
-    if head and quantization in _SMALL_TYPES:
-        chosen = "Q8_0"
     if quantization in TYPES:
-        chosen = better_type(name, quantization, layers) or ("Q6_K" if head else chosen)
-        if shape[-1] % BLOCKS["Q6_K"][0]:
-            chosen = FALLBACK.get(chosen, "IQ4_NL")
+        return type_in(quantization, name, shape[-1], facts, matrix)
+    chosen = "Q8_0" if head and quantization in _SMALL_TYPES else quantization
     return chosen if shape[-1] % BLOCKS[chosen][0] == 0 else "F16"
 
 
-def size_of(name: str, shape: Sequence[int], quantization: str, head: bool, layers: int) -> int:
+def size_of(
+    name: str,
+    shape: Sequence[int],
+    quantization: str,
+    facts: Facts,
+    head: bool = False,
+    matrix: bool = False,
+) -> int:
     """The bytes of the data of a tensor in a file of this quantization."""
-    elements, size = BLOCKS[type_of(name, shape, quantization, head, layers)]
+    elements, size = BLOCKS[type_of(name, shape, quantization, facts, head, matrix)]
     return math.prod(shape) // elements * size

@@ -6,10 +6,8 @@ The folder is where LM Studio says (``~/.lmstudio-home-pointer``, ``downloadsFol
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -63,12 +61,12 @@ def add_model(
     """Link or copy a GGUF file into the models folder, and return its new path. ``progress(done, total)`` is called
     with bytes; what it raises stops the copy, and nothing is left. Raises ``StudioError``."""
     target = place_for(file, models)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     needed = file.stat().st_size if file.is_file() else 0
     with disk.explain_errors("the model in LM Studio", target.parent, needed=needed):
         if not file.is_file():
             raise StudioError(f"{file} does not exist any more.", hint="Run the export again.")
         target.parent.mkdir(parents=True, exist_ok=True)
+        part = busy_files.new_part(target)
         try:
             _bring(file, part, progress)
             busy_files.replace(part, target)
@@ -83,9 +81,7 @@ def _bring(file: Path, part: Path, progress: Callable[[int, int], None]) -> None
         os.link(file, part)
         return
     total, done = file.stat().st_size, 0
-    room = disk.free_bytes(part.parent)
-    if room is not None and room < total:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    disk.refuse_full("the model in LM Studio", part.parent, total)
     with file.open("rb") as source, part.open("wb") as copy:
         while block := source.read(_BLOCK):
             copy.write(block)

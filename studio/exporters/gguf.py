@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from studio.errors import Problem, StudioError
 from studio.export_folder import llama_cpp, lm_studio
 from studio.export_folder.copy_files import folder_size
+from studio.export_folder.ggml_library import find_library, how_to_get
 from studio.export_folder.gguf_architectures import refusal
+from studio.export_folder.gguf_mixtures import TYPES
 from studio.export_folder.gguf_names import model_part
 from studio.export_folder.gguf_pre_tokenizers import stored_tokenizer_refusal
 from studio.export_folder.gguf_quantizations import options as quantizations
-from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.graph.node_type import CheckContext, Option, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder, starter_of
@@ -118,10 +119,10 @@ def _chosen(context: CheckContext) -> tuple[list[str], str]:
 def missing_program(context: CheckContext, named: list[Any], field: str) -> Iterable[Problem]:
     """Whether the program that writes these quantizations is missing."""
     chosen = [str(q).upper() for q in named if str(q).upper() in TYPES]
-    if chosen and find_quantizer() is None:
+    if chosen and find_library() is None:
         need = "need" if len(chosen) > 1 else "needs"
         yield context.problem(
-            f"{', '.join(chosen)} {need} llama-quantize, which is not installed.",
+            f"{', '.join(chosen)} {need} llama.cpp, which is not installed.",
             f"format_settings.{field}",
             hint=how_to_get(),
             code="no_quantizer",

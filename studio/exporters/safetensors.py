@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import Problem
 from studio.export_folder import optional
-from studio.export_folder.copy_files import copy_files, folder_size
+from studio.export_folder.copy_files import copy_files, folder_size, weights_size
 from studio.graph.node_type import CheckContext, Variant
 from studio.model.folder_files import json_or_empty
 from studio.model.models import local_folder
@@ -46,6 +46,10 @@ def write(
 
 
 def _size(value: Exportable, settings: SafetensorsSettings) -> int:
+    if isinstance(value, AdapterValue):
+        from studio.training.export.adapter import needed_bytes
+
+        return needed_bytes(value, settings)
     size = folder_size(Path(value.path))
     if not _quantizes(value, settings):
         return size
@@ -54,6 +58,14 @@ def _size(value: Exportable, settings: SafetensorsSettings) -> int:
     plan = plan_fp8(Path(value.path))
     weights = sum(p.stat().st_size for p in Path(value.path).glob("*.safetensors"))
     return size - weights + plan.size
+
+
+def _linked(value: Exportable, settings: SafetensorsSettings) -> int:
+    if _quantizes(value, settings):
+        return 0
+    if isinstance(value, AdapterValue) and settings.form != "as_trained":
+        return 0
+    return weights_size(Path(value.path))
 
 
 def _quantizes(value: Exportable, settings: SafetensorsSettings) -> bool:
@@ -131,6 +143,6 @@ VARIANT = Variant(
         kind,
         size_with=_size,
         check=check,
-        links=lambda value, settings: not _quantizes(value, settings),
+        linked=_linked,
     ),
 )

@@ -110,7 +110,7 @@ KQuant = Literal[
     "IQ3_S",
     "IQ3_XXS",
 ]
-"""Those that ``llama-quantize`` writes."""
+"""Those that are written with llama.cpp."""
 
 
 def _max_rank() -> Any:
@@ -130,7 +130,7 @@ def _quantizations(shown_if: dict[str, Any] | None = None) -> Any:
     return setting(
         ["Q8_0"],
         "Quantizations",
-        "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0; with llama-quantize also Q6_K, "
+        "One file is written for each: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0; with llama.cpp also Q6_K, "
         "Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, IQ4_NL, IQ4_XS, IQ3_M, IQ3_S and IQ3_XXS. Q8_0 "
         "takes 8.5 bits per weight and stays close to the model; Q4_K_M takes about 4.9 bits and is better than Q4_0. "
         "Adapters are not quantized: they are written in those of F32, F16 and BF16 that are chosen, else in F32.",
@@ -161,7 +161,7 @@ class GgufSettings(Settings):
         "auto",
         "Importance matrix",
         "Which inputs of each layer matter on the rows of the training, so that these are stored more precisely. "
-        "Automatic uses it for I-quants, Q3_K and Q2_K; always for all that llama-quantize writes. It takes a pass of "
+        "Automatic uses it for I-quants, Q3_K and Q2_K; always for all K- and I-quants. It takes a pass of "
         "the model over the rows.",
         choice_labels={"auto": "Automatic", "always": "Always", "never": "Never"},
         advanced=True,
@@ -224,7 +224,7 @@ class OllamaSettings(Settings):
         "Q8_0",
         "Quantization",
         "How the weights of the model are stored. Q8_0 stays close to the model; Q4_K_M takes about half of it "
-        "and needs llama-quantize, as do all K- and I-quants; F16 is exact for models that were saved in 16 bits. "
+        "and needs llama.cpp, as do all K- and I-quants; F16 is exact for models that were saved in 16 bits. "
         "An adapter is not quantized, but the base model that is written with it.",
     )
     base: str = setting(

@@ -8,6 +8,7 @@ repeated for some seconds. Other errors, and all errors of other systems, are ra
 from __future__ import annotations
 
 import gc
+import glob
 import os
 import secrets
 import shutil
@@ -26,6 +27,7 @@ PATIENCE_S = 5.0
 TIDY_PATIENCE_S = 1.0
 """The patience for what may remain: a step that is being stopped must not wait for it."""
 
+_TOKEN = "[0-9a-f]" * 8
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _BUSY = {5, 32, 33, 145, 303, 1224}
 """Access denied (also while a deleted file is still open), sharing and lock violation, folder not empty because a
@@ -84,6 +86,15 @@ def tidy(path: Path) -> None:
 def free_name(path: Path) -> Path:
     """The path, or a new one beside it if something is left there that could not be removed."""
     return path.with_name(f"{path.name}-{secrets.token_hex(4)}") if os.path.lexists(path) else path
+
+
+def new_part(target: Path) -> Path:
+    """A hidden name beside ``target`` for a file that is renamed to it when complete. What killed processes have left
+    under such names is removed."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{_TOKEN}.part"):
+        with suppress(OSError):
+            remove(left)
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
 def move_folder(source: Path, target: Path) -> None:

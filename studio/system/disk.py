@@ -212,6 +212,15 @@ def free_bytes(folder: Path) -> int | None:
     return usage.free if usage.total else None  # some file systems do not count
 
 
+def refuse_full(what: str, folder: Path, needed: int, field: str | None = None) -> None:
+    """Raise the ``StudioError`` of a full disk before anything is written, if ``needed`` bytes are not free where
+    ``folder`` is or will be."""
+    room = free_bytes(folder)
+    if room is not None and room < needed:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise disk_error(what, folder, full, needed=needed, field=field)
+
+
 def size_text(size: float) -> str:
     """Bytes in words: ``2.4 GiB``."""
     for unit in ("bytes", "KiB", "MiB"):

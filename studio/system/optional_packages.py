@@ -52,17 +52,20 @@ LLAMA_CPP = OptionalPackage(
     "xllamacpp>=2026.10",
     34,
     102,
-    "GGUF files are written, but count as not proven: nothing reads them back.",
+    "GGUF files are written, but count as not proven: nothing reads them back. K- and I-quants such as Q4_K_M "
+    "cannot be written.",
 )
-LLAMA_QUANTIZE = OptionalPackage(
+IK_LLAMA_CPP = OptionalPackage(
     "gguf-quants",
-    "llama-quantize",
+    "ik_llama.cpp",
     "ik_llama_cpp",
     "ik-llama-cpp-python>=0.1.5",
     25,
     60,
     "K- and I-quants such as Q4_K_M cannot be written. Q8_0, Q5_1, Q5_0, Q4_1 and Q4_0 can.",
 )
+# The module of xllamacpp exports the functions of llama.cpp on Linux and macOS only.
+LLAMA_QUANTIZE = IK_LLAMA_CPP if sys.platform == "win32" else LLAMA_CPP
 COMPRESSED_TENSORS = OptionalPackage(
     "fp8",
     "compressed-tensors",
@@ -81,7 +84,7 @@ KEYRING = OptionalPackage(
     21,
     "The token of the Hugging Face Hub cannot be stored. It is taken from HF_TOKEN or from hf auth login.",
 )
-PACKAGES = {p.id: p for p in (LLAMA_CPP, LLAMA_QUANTIZE, COMPRESSED_TENSORS, KEYRING)}
+PACKAGES = {p.id: p for p in (LLAMA_CPP, IK_LLAMA_CPP, COMPRESSED_TENSORS, KEYRING)}
 _OF_PROBLEM = {
     "no_llama_cpp": LLAMA_CPP,
     "no_quantizer": LLAMA_QUANTIZE,

@@ -59,6 +59,11 @@ class Written:
     place: str = ""
 
 
+def _no_links(value: Exportable, settings: Any) -> int:
+    del value, settings
+    return 0
+
+
 def _no_check(context: CheckContext) -> Iterable[Problem]:
     del context
     return ()
@@ -79,17 +84,18 @@ class Exporter:
     """``write(context, value, settings, folder)`` fills an empty folder and need not clean up; it may return
     what it has ``Written``.
 
-    ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the
-    approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
+    ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the number of bytes to
+    write, at their peak, without model card and manifest. ``artifact_kind(value)`` is the kind of the resulting
     artifact. ``size_with(value, settings)`` replaces ``size`` where it depends on the settings; it may raise
     ``StudioError`` for what cannot be written. ``check(context)`` yields what the graph already shows to be
     impossible. ``options(context, name)`` describes the choices of a setting of the format, in the order in which they
     are shown. ``place(settings, project, chosen)`` is where the export is written, given the name of the project and
     the folder that the user has chosen, if any; ``None``: in the latter, or in the run. It may raise ``StudioError``.
-    ``links(value, settings)``: whether weights are linked inside a run, and take no space. ``kind_with(value,
-    settings)`` replaces ``artifact_kind`` where it depends on the settings. ``publish(context, value, settings, folder,
-    checks)`` takes the finished and checked folder to its place outside this computer, and returns details of the
-    artifact, such as its ``url``; the folder stays if it raises, and the run goes on from there when it is resumed.
+    ``linked(value, settings)`` is how much of the size takes no space inside a run, because weights are linked.
+    ``kind_with(value, settings)`` replaces ``artifact_kind`` where it depends on the settings. ``publish(context,
+    value, settings, folder, checks)`` takes the finished and checked folder to its place outside this computer, and
+    returns details of the artifact, such as its ``url``; the folder stays if it raises, and the run goes on from there
+    when it is resumed.
     """
 
     accepts: tuple[str, ...]
@@ -100,7 +106,7 @@ class Exporter:
     check: Callable[[CheckContext], Iterable[Problem]] = _no_check
     options: Callable[[CheckContext, str], Sequence[Option]] = _no_options
     place: Callable[[Any, str, Path | None], Path | None] = _usual_place
-    links: Callable[[Exportable, Any], bool] = lambda value, settings: False
+    linked: Callable[[Exportable, Any], int] = _no_links
     kind_with: Callable[[Exportable, Any], str] | None = None
     publish: (
         Callable[[StepContext, Exportable, Any, Path, Sequence[Check]], dict[str, Any]] | None

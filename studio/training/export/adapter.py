@@ -14,16 +14,25 @@ from pathlib import Path
 from safetensors import safe_open
 
 from studio.errors import StudioError
-from studio.export_folder.copy_files import copy_files, refuse_stray
+from studio.export_folder.copy_files import copy_files, folder_size, refuse_stray, weights_size
 from studio.export_folder.model_card import base_name
 from studio.export_folder.readers import TITLES, Reading, readings, vllm_rank
 from studio.graph.context import StepContext
 from studio.model.folder_files import json_or_empty
 from studio.node_settings.export import SafetensorsSettings
+from studio.system import disk
 from studio.system.atomic import write_atomic
 from studio.training.adapter.build import method_of
 from studio.training.adapter.verify import tolerance
-from studio.training.export.portable import NotPlain, Plain, plain_form, write_plain
+from studio.training.export.portable import (
+    NotPlain,
+    Plain,
+    pair_bytes,
+    plain_bytes,
+    plain_form,
+    stored_shapes,
+    write_plain,
+)
 from studio.training.merge.check import adapter_difference
 from studio.training.model.configs import write_stop_token
 from studio.training.saved.snapshot import ADAPTER, CONFIG
@@ -32,6 +41,20 @@ from studio.values import AdapterValue
 from studio.variants.exporter import Readable, Rule, Written
 
 _GENERATION = "generation_config.json"
+
+
+def needed_bytes(value: AdapterValue, settings: SafetensorsSettings) -> int:
+    """The size of the files that will be written. Where A and B have to be computed, it is that of the files beside
+    them; the rest is compared with the free space once it is known, before anything is written."""
+    if settings.form != "as_trained":
+        return _beside(value) + pair_bytes(stored_shapes(value))
+    return _beside(value) + weights_size(Path(value.path))
+
+
+def _beside(value: AdapterValue) -> int:
+    generation = Path(value.model.model.path) / _GENERATION
+    more = generation.stat().st_size if generation.is_file() else 0
+    return folder_size(Path(value.path)) - weights_size(Path(value.path)) + more
 
 
 def write_adapter(
@@ -44,6 +67,9 @@ def write_adapter(
             plain = plain_form(context, value, settings.max_rank)
         except NotPlain as error:
             refused = error
+    weights = weights_size(Path(value.path)) if plain is None else plain_bytes(plain)
+    if plain is not None or refused is not None:
+        disk.refuse_full("the export", folder, _beside(value) + weights, "folder")
     if plain is None:
         _copy(context, value, folder)
     else:

@@ -5,6 +5,7 @@ An adapter is written from its portable form: its alpha is equal to its rank, so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,15 @@ import torch
 from transformers import AutoConfig
 
 from studio.errors import StudioError
+from studio.export_folder.ggml_library import find_library, how_to_get
 from studio.export_folder.gguf_architectures import (
     ARCHITECTURES,
     Architecture,
     refusal,
     window_note,
 )
+from studio.export_folder.gguf_mixtures import TYPES
 from studio.export_folder.gguf_names import file_name
-from studio.export_folder.gguf_quantizer import TYPES, find_quantizer, how_to_get
 from studio.export_folder.model_card import base_name, licence_of
 from studio.graph.context import StepContext
 from studio.model.adapter_files import PREFIX
@@ -30,10 +32,10 @@ from studio.model.damaged import reading
 from studio.model.folder_files import json_or_empty, shown
 from studio.model.models import starter_of
 from studio.node_settings.export import GgufSettings
-from studio.system import busy_files
+from studio.system import disk
 from studio.training.export.gguf_config import add_hyperparameters
 from studio.training.export.gguf_file import data_size, write_files
-from studio.training.export.gguf_quantize import quantize_files
+from studio.training.export.gguf_importance import Importance, importance_of, kinds_with_matrix
 from studio.training.export.gguf_tokenizer import (
     Vocabulary,
     add_tokenizer,
@@ -43,47 +45,46 @@ from studio.training.export.gguf_tokenizer import (
     vocabulary,
 )
 from studio.training.export.gguf_weights import Names, Tensor, model_tensors, rows_of
-from studio.training.export.portable import NotPlain, Plain, largest_bytes, plain_form
-from studio.training.model.weights_file import StoredWeights
+from studio.training.export.portable import (
+    NotPlain,
+    Plain,
+    pair_bytes,
+    plain_form,
+    stored_shapes,
+)
 from studio.values import AdapterValue, ModelValue
 from studio.variants.exporter import Exportable, Readable, Written
 
 _FLOATS = ("F32", "F16", "BF16")
-_BETTER = 1.2
-"""How much larger a K-quant is at most than with one type for all matrices."""
-_SOURCE = ".source.gguf"
+_ADAPTER_KEYS = 2048
+"""The bytes of the keys of an adapter."""
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 def needed_bytes(value: Exportable, settings: GgufSettings) -> int:
-    """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
+    """The size of the files at their peak. Raises ``StudioError`` for what cannot be written.
+
+    Of an adapter whose A and B have to be computed, it is that of the keys; the rest is compared with the free space
+    once it is known, before anything is written.
+    """
     if isinstance(value, AdapterValue):
         _architecture(Path(value.model.model.path))
-        stored = largest_bytes(value, settings.max_rank)
-        return sum(stored for _ in adapter_types(settings.quantizations))
+        pairs = stored_shapes(value)
+        sizes = {"F32": 4, "F16": 2, "BF16": 2}
+        return sum(
+            pair_bytes(pairs, sizes[q]) + _ADAPTER_KEYS
+            for q in adapter_types(settings.quantizations)
+        )
     folder = Path(value.path)
     found, config = _architecture(folder)
     tensors = model_tensors(folder, found, config)
     keys = _key_bytes(folder, tensors)
-    needed = sum(data_size(tensors, q) + keys for q in settings.quantizations if q not in TYPES)
-    chosen = [q for q in settings.quantizations if q in TYPES]
-    if chosen:
-        needed += sum(round(_BETTER * data_size(tensors, q)) + keys for q in chosen)
-        if not any(q in _FLOATS for q in settings.quantizations):
-            needed += (
-                data_size(tensors, _source_type(folder)) + keys
-            )  # removed when all are written
-    return needed
-
-
-def _source_type(folder: Path) -> str:
-    """The precision from which ``llama-quantize`` starts: no less than that of the stored weights."""
-    stored = StoredWeights(folder)
-    kinds = {e.dtype for e in stored.entries()}
-    stored.close()
-    if torch.float32 in kinds:
-        return "F32"
-    return "BF16" if torch.bfloat16 in kinds else "F16"
+    matrix = kinds_with_matrix([q for q in settings.quantizations if q in TYPES], settings)
+    # Without the rows of the training there is no matrix.
+    return sum(
+        max(data_size(tensors, q), data_size(tensors, q, q in matrix)) + keys
+        for q in settings.quantizations
+    )
 
 
 def _key_bytes(folder: Path, tensors: Sequence[Tensor]) -> int:
@@ -100,11 +101,11 @@ def adapter_types(quantizations: Sequence[str]) -> list[str]:
 
 
 def write_gguf(
-    context: StepContext, value: Exportable, settings: GgufSettings, folder: Path
+    context: StepContext, value: Exportable, settings: GgufSettings, folder: Path, more: int = 0
 ) -> Written:
-    """Write one file for each quantization into ``folder``."""
+    """Write one file for each quantization into ``folder``. ``more`` bytes are written there afterwards."""
     if isinstance(value, AdapterValue):
-        return _write_adapter(context, value, settings, folder)
+        return _write_adapter(context, value, settings, folder, more)
     return _write_model(context, value, settings, folder)
 
 
@@ -133,11 +134,15 @@ def _write_model(
     context: StepContext, value: ModelValue, settings: GgufSettings, folder: Path
 ) -> Written:
     quantizations = settings.quantizations
-    plain, chosen = (
-        [q for q in quantizations if q not in TYPES],
-        [q for q in quantizations if q in TYPES],
-    )
-    program = _quantizer(chosen) if chosen else None
+    chosen = [q for q in quantizations if q in TYPES]
+    if chosen and find_library() is None:
+        raise StudioError(
+            f"{', '.join(chosen)} need llama.cpp, which is not installed.",
+            title="A program is missing",
+            hint=how_to_get(),
+            code="no_quantizer",
+            field="quantizations",
+        )
     source = Path(value.path)
     found, config = _architecture(source)
     tensors = model_tensors(source, found, config)
@@ -155,25 +160,13 @@ def _write_model(
         add_tokenizer(writer, tokenizer, words, ends)
 
     files: dict[str, Path] = {q: folder / file_name(context.project_name, q) for q in quantizations}
-    written: dict[str, Path] = {q: files[q] for q in plain}
-    exact = next((q for q in ("F32", "BF16", "F16") if q in written), "")
-    if program is not None and not exact:
-        exact = _source_type(source)
-        written[exact] = folder / _SOURCE
-    _write(context, written, found.name, describe, tensors)
-    if program is not None:
-        quantize_files(
-            context,
-            value,
-            program,
-            written[exact],
-            {q: files[q] for q in chosen},
-            settings,
-            Names(found, config),
-            tensors,
-        )
-        busy_files.remove(folder / _SOURCE)
+    wanted, matrix = kinds_with_matrix(chosen, settings), None
+    if wanted:
+        matrix = importance_of(context, value, settings, Names(found, config), folder, wanted)
+        context.phase("export", "Writing the files")
+    _write(context, files, found.name, describe, tensors, matrix)
     _tell_model(context, config, tensors, words, files)
+    _tell_types(context, chosen, tensors, matrix)
     if lost:
         listed = ", ".join(shown(token) for token in lost)
         context.notice(
@@ -188,19 +181,6 @@ def _write_model(
     )
 
 
-def _quantizer(chosen: Sequence[str]) -> Path:
-    program = find_quantizer()
-    if program is None:
-        raise StudioError(
-            f"{', '.join(chosen)} need llama-quantize, which is not installed.",
-            title="A program is missing",
-            hint=how_to_get(),
-            code="no_quantizer",
-            field="quantizations",
-        )
-    return program
-
-
 def _elements(tensor: Tensor) -> int:
     return int(torch.Size(tensor.shape).numel())
 
@@ -211,13 +191,15 @@ def _write(
     architecture: str,
     describe: Callable[[gguf.GGUFWriter], None],
     tensors: Sequence[Tensor],
+    matrix: Importance | None = None,
 ) -> None:
-    total = sum(data_size(tensors, q) for q in files)
+    kinds = matrix.kinds if matrix is not None else frozenset()
+    total = sum(data_size(tensors, q, q in kinds) for q in files)
 
     def tick(done: int) -> None:
         context.progress("export", round(done / 1e6, 2), round(total / 1e6, 2), "MB")
 
-    write_files(files, architecture, describe, tensors, tick)
+    write_files(files, architecture, describe, tensors, tick, matrix, context.threads or 1)
 
 
 def _readable(files: dict[str, Path]) -> tuple[Readable, ...]:
@@ -254,6 +236,26 @@ def _tell_model(
     note = window_note(config)
     if note:
         context.notice(f"{note}.")
+
+
+def _tell_types(
+    context: StepContext,
+    kinds: Sequence[str],
+    tensors: Sequence[Tensor],
+    matrix: Importance | None,
+) -> None:
+    """Say which matrices of K- and I-quants have another type than most."""
+    matrices = [t for t in tensors if len(t.shape) > 1]
+    for kind in kinds:
+        used = matrix is not None and kind in matrix.kinds
+        types = Counter(t.type_for(kind, used).name for t in matrices)
+        usual = types.pop(TYPES[kind], 0)
+        listed = ", ".join(f"{count} in {name}" for name, count in sorted(types.items()))
+        context.notice(
+            f"{kind}: {len(matrices) - usual} of {len(matrices)} matrices are stored in another type than {TYPES[kind]}"
+            f"{f' ({listed})' if listed else ''}.{' An importance matrix was used.' if used else ''}",
+            level="info",
+        )
 
 
 def _falls_back(tensor: Tensor, quantization: str) -> bool:
@@ -300,7 +302,7 @@ def _add_general(writer: gguf.GGUFWriter, name: str, value: Exportable, count: i
 
 
 def _write_adapter(
-    context: StepContext, value: AdapterValue, settings: GgufSettings, folder: Path
+    context: StepContext, value: AdapterValue, settings: GgufSettings, folder: Path, more: int
 ) -> Written:
     found, config = _architecture(Path(value.model.model.path))
     try:
@@ -324,6 +326,8 @@ def _write_adapter(
 
     types = adapter_types(settings.quantizations)
     files = {q: folder / file_name(context.project_name, q, adapter=True) for q in types}
+    needed = sum(data_size(tensors, q) + 128 * len(tensors) + _ADAPTER_KEYS for q in types)
+    disk.refuse_full("the export", folder, needed + more, "folder")
     context.phase("export", "Writing the adapter")
     _write(context, files, found.name, describe, tensors)
     _tell_adapter(context, plain, settings.quantizations, files)

@@ -15,6 +15,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from studio.export_folder.gguf_mixtures import TYPES
+from studio.training.export.gguf_importance import Importance
 from studio.training.export.gguf_weights import Tensor, converted
 
 FILE_TYPES = {
@@ -26,13 +28,16 @@ FILE_TYPES = {
     "Q4_1": gguf.LlamaFileType.MOSTLY_Q4_1,
     "Q5_0": gguf.LlamaFileType.MOSTLY_Q5_0,
     "Q5_1": gguf.LlamaFileType.MOSTLY_Q5_1,
+    **{kind: gguf.LlamaFileType[f"MOSTLY_{kind}"] for kind in TYPES},
 }
 
 
-def data_size(tensors: Sequence[Tensor], quantization: str) -> int:
-    """The bytes of all tensors in a file of this quantization, with their alignment."""
+def data_size(tensors: Sequence[Tensor], quantization: str, matrix: bool = False) -> int:
+    """The bytes of all tensors in a file of this quantization, with their alignment. ``matrix``: written with an
+    importance matrix."""
     return sum(
-        gguf.GGUFWriter.ggml_pad(t.size(quantization), gguf.GGUF_DEFAULT_ALIGNMENT) for t in tensors
+        gguf.GGUFWriter.ggml_pad(t.size(quantization, matrix), gguf.GGUF_DEFAULT_ALIGNMENT)
+        for t in tensors
     )
 
 
@@ -42,9 +47,12 @@ def write_files(
     describe: Callable[[gguf.GGUFWriter], None],
     tensors: Sequence[Tensor],
     tick: Callable[[int], None],
+    importance: Importance | None = None,
+    threads: int = 1,
 ) -> None:
     """Write one file for each quantization. ``describe`` adds the keys; ``tick(bytes done)`` is called every few
-    million elements and may raise to stop. ``OSError`` is not caught."""
+    million elements and may raise to stop. ``importance`` is used in the ``kinds`` that it names. ``OSError`` is not
+    caught."""
     done = 0
     with ExitStack() as opened:
         writers = {}
@@ -54,8 +62,12 @@ def write_files(
             describe(writer)
             writer.add_file_type(FILE_TYPES[quantization])
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            matrix = importance is not None and quantization in importance.kinds
+            if matrix and importance is not None:
+                writer.add_string("quantize.imatrix.dataset", importance.rows)
+                writer.add_uint32("quantize.imatrix.entries_count", len(importance.columns))
             for tensor in tensors:
-                _add_info(writer, tensor, quantization)
+                _add_info(writer, tensor, quantization, matrix)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
@@ -63,8 +75,12 @@ def write_files(
         for tensor in tensors:
             stored = tensor.read()
             for quantization, writer in writers.items():
-                kind = tensor.type_for(quantization)
-                data = converted(tensor, stored, kind, partial(tick, done))
+                matrix = importance is not None and quantization in importance.kinds
+                # A head that is the embedding has the name of the latter.
+                name = "output.weight" if tensor.head else tensor.name
+                columns = importance.columns.get(name) if importance and matrix else None
+                kind = tensor.type_for(quantization, matrix)
+                data = converted(tensor, stored, kind, partial(tick, done), columns, threads)
                 writer.write_tensor_data(data)
                 done += data.nbytes
                 tick(done)
@@ -74,11 +90,11 @@ def write_files(
                 os.fsync(file.fileno())
 
 
-def _add_info(writer: gguf.GGUFWriter, tensor: Tensor, quantization: str) -> None:
+def _add_info(writer: gguf.GGUFWriter, tensor: Tensor, quantization: str, matrix: bool) -> None:
     writer.add_tensor_info(
         tensor.name,
         tensor.shape,
         np.dtype(np.float32),
-        tensor.size(quantization),
-        tensor.type_for(quantization),
+        tensor.size(quantization, matrix),
+        tensor.type_for(quantization, matrix),
     )

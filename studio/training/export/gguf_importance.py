@@ -6,17 +6,41 @@ of a quantized weight is weighted. Columns keep their order in GGUF: only rows o
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from studio.export_folder.gguf_mixtures import WITH_MATRIX
+from studio.graph.context import StepContext
+from studio.node_settings.export import GgufSettings
+from studio.system import busy_files
+from studio.training.batch.batches import pad_rows
 from studio.training.export.gguf_weights import Names
+from studio.training.loop.evaluation import evenly_spaced
+from studio.training.model.load import free_memory, load_base, roomy_device
+from studio.training.model.out_of_memory import explain_out_of_memory
+from studio.training.tokens.as_trained import settings_as_trained, tokenized_as_trained
+from studio.training.tokens.limits import pad_id_of
+from studio.values import AdapterValue, ModelValue
+
+_TOKENS = ".importance-tokens"
 
 
+@dataclass(frozen=True)
 class Importance:
+    """The importance matrix of a model: by the name of a tensor in GGUF, the mean squared activation of each of its
+    columns. ``kinds`` are the quantizations that it is used for, ``rows`` says what it was computed on."""
+
+    columns: dict[str, np.ndarray[Any, Any]]
+    kinds: frozenset[str]
+    rows: str
+
+
+class _Collector:
     """Collects squared activations of a model's linear layers while it is open."""
 
     def __init__(self, model: Any) -> None:
@@ -61,7 +85,7 @@ def collect(
 ) -> dict[str, torch.Tensor]:
     """Run the batches (``input_ids``, ``attention_mask``) and return mean squared activations by layer.
     ``progress(batches done)`` may raise to stop."""
-    found = Importance(model)
+    found = _Collector(model)
     device = next(model.parameters()).device
     model.eval()
     try:
@@ -76,17 +100,57 @@ def collect(
     return means
 
 
-def write_matrix(path: Path, means: Mapping[str, torch.Tensor], names: Names, rows: str) -> int:
-    """Write the binary format that all versions of ``llama-quantize`` read, and return the number of layers: little
-    endian, the number of entries, then for each its name, the number of calls, and the values times that number; then
-    the number of chunks and the name of the data."""
-    with path.open("wb") as file:
-        file.write(struct.pack("<i", len(means)))
-        for name, values in means.items():
-            encoded = names.of(f"{name}.weight").encode()
-            file.write(struct.pack("<i", len(encoded)) + encoded)
-            file.write(struct.pack("<ii", 1, values.numel()))
-            file.write(values.numpy().astype("<f4").tobytes())
-        data = rows.encode()
-        file.write(struct.pack("<ii", 1, len(data)) + data)
-    return len(means)
+def kinds_with_matrix(kinds: Sequence[str], settings: GgufSettings) -> list[str]:
+    """Those of the quantizations for which an importance matrix is wanted."""
+    if settings.importance_matrix == "never":
+        return []
+    return [q for q in kinds if settings.importance_matrix == "always" or q in WITH_MATRIX]
+
+
+def importance_of(
+    context: StepContext,
+    value: ModelValue,
+    settings: GgufSettings,
+    names: Names,
+    folder: Path,
+    wanted: Sequence[str],
+) -> Importance | None:
+    """Compute the matrix on the rows of the model's training, whose tokens lie in ``folder`` meanwhile; ``None``,
+    with a notice, if they are not known."""
+    adapter = (
+        AdapterValue.model_validate(value.merged_from[-1]["adapter"]) if value.merged_from else None
+    )
+    dataset = adapter.dataset if adapter is not None else None
+    if adapter is None or dataset is None or not (Path(dataset.path) / "train").is_dir():
+        context.notice(
+            f"The rows of the training are not known, so that {', '.join(wanted)} are written without an importance "
+            "matrix, which costs quality.",
+            "Export from the run of the training, or choose Q4_K_M or more bits.",
+        )
+        return None
+    train = settings_as_trained(adapter.train)
+    place = folder / _TOKENS
+    tokenizer, tokens = tokenized_as_trained(context, dataset, train, value.path, value, place)
+    rows = tokens.train
+    numbers = evenly_spaced(len(rows), settings.importance_rows)
+    with explain_out_of_memory("importance matrix", "Set Importance matrix to Never."):
+        model = load_base(
+            context, value, "Loading the model for the importance matrix", roomy_device(value)
+        )
+        context.phase("export", "Computing the importance matrix")
+        pad_id = pad_id_of(model, tokenizer)
+        means = collect(
+            model,
+            (pad_rows(rows, [n], pad_id) for n in numbers),
+            lambda done: context.progress("export", done, len(numbers), "rows"),
+        )
+        del model
+        free_memory()
+    del rows, tokens
+    busy_files.tidy(place)
+    context.notice(
+        f"Importance matrix: {len(means)} layers, computed on {len(numbers)} training rows.",
+        level="info",
+    )
+    columns = {names.of(f"{name}.weight"): values.numpy() for name, values in means.items()}
+    return Importance(columns, frozenset(wanted), f"{len(numbers)} rows")

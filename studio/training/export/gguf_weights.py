@@ -17,8 +17,10 @@ import torch
 from gguf import GGMLQuantizationType
 
 from studio.errors import StudioError
-from studio.export_folder.gguf_architectures import Architecture
+from studio.export_folder.gguf_architectures import Architecture, experts_of
+from studio.export_folder.gguf_mixtures import Facts
 from studio.export_folder.gguf_types import size_of, type_of
+from studio.training.export.gguf_blocks import BY_LIBRARY, quantize
 from studio.training.export.gguf_config import rope_factors
 from studio.training.export.gguf_experts import Experts, experts_in
 from studio.training.model.weights_file import StoredWeights
@@ -26,6 +28,7 @@ from studio.training.model.weights_file import StoredWeights
 Config = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 _UNUSED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+_LAYERS_OF_70B = 80
 _BLOCK_ELEMENTS = 4_000_000
 """Elements that are converted at once: the intermediate arrays of the quantization need several times their size."""
 
@@ -33,30 +36,38 @@ _BLOCK_ELEMENTS = 4_000_000
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of the file: its name, its shape with the rows first, and how it is read. ``offset`` is added.
-    ``head``: it computes the logits. ``layers``: how many the model has."""
+    ``head``: it computes the logits. ``facts`` decide its type in K- and I-quants."""
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
     offset: float = 0.0
     head: bool = False
-    layers: int = 0
+    facts: Facts | None = None
 
-    def type_for(self, quantization: str) -> GGMLQuantizationType:
+    def type_for(self, quantization: str, matrix: bool = False) -> GGMLQuantizationType:
         """The type in a file of this quantization; see ``type_of``."""
+        facts = self.facts or Facts(1)
         return GGMLQuantizationType[
-            type_of(self.name, self.shape, quantization, self.head, self.layers)
+            type_of(self.name, self.shape, quantization, facts, self.head, matrix)
         ]
 
-    def size(self, quantization: str) -> int:
+    def size(self, quantization: str, matrix: bool = False) -> int:
         """The bytes of its data in a file of this quantization."""
-        return size_of(self.name, self.shape, quantization, self.head, self.layers)
+        facts = self.facts or Facts(1)
+        return size_of(self.name, self.shape, quantization, facts, self.head, matrix)
 
 
 def converted(
-    tensor: Tensor, stored: torch.Tensor, kind: GGMLQuantizationType, tick: Callable[[], None]
+    tensor: Tensor,
+    stored: torch.Tensor,
+    kind: GGMLQuantizationType,
+    tick: Callable[[], None],
+    importance: Array | None = None,
+    threads: int = 1,
 ) -> Array:
-    """The data of a tensor in this type. ``tick`` is called for every few million elements and may raise."""
+    """The data of a tensor in this type. ``tick`` is called for every few million elements and may raise.
+    ``importance`` (columns) is that of a K- or I-quant."""
     rows = stored.reshape(-1, stored.shape[-1])
     size, bytes_of = gguf.GGML_QUANT_SIZES[kind]
     plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(kind)
@@ -68,7 +79,11 @@ def converted(
         block = rows[start : start + step].float()
         if tensor.offset:
             block = block + tensor.offset
-        found[start : start + step] = gguf.quants.quantize(block.contiguous().numpy(), kind)
+        values = block.contiguous().numpy()
+        if kind.name in BY_LIBRARY:
+            found[start : start + step] = quantize(values, kind, importance, threads)
+        else:
+            found[start : start + step] = gguf.quants.quantize(values, kind)
     return found.reshape(*stored.shape[:-1], width)
 
 
@@ -124,16 +139,16 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
     stored = StoredWeights(folder)
     names = Names(found, config)
     tied = bool(config.get("tie_word_embeddings"))
+    facts = _facts(found, config, tied)
     tensors = [
         Tensor(name, array.shape, lambda a=array: torch.from_numpy(a))  # type: ignore[misc]
         for name, array in rope_factors(config).items()
     ]
-    layers = int(config.get("num_hidden_layers") or config["n_layer"])
     experts, used = (
         experts_in(stored.entries()) if found.gates_normalized is not None else ({}, set())
     )
     for name, part in experts.items():
-        tensors.append(Tensor(name, part.shape, partial(_experts, stored, part), layers=layers))
+        tensors.append(Tensor(name, part.shape, partial(_experts, stored, part), facts=facts))
     for entry in stored.entries():
         unused = entry.name.endswith(_UNUSED) or (tied and entry.name == "lm_head.weight")
         if unused or entry.name in used:
@@ -147,8 +162,18 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         if name.endswith("ffn_gate_inp_shexp.weight"):  # one row
             shape = shape[-1:]
         head = name == ("token_embd.weight" if tied else "output.weight")
-        tensors.append(Tensor(name, shape, read, norm, head, layers))
+        tensors.append(Tensor(name, shape, read, norm, head, facts))
     return tensors
+
+
+def _facts(found: Architecture, config: Config, tied: bool) -> Facts:
+    """What decides the types of K- and I-quants. llama.cpp calls Llama and Qwen 2 with 80 layers 70B models."""
+    layers = int(config.get("num_hidden_layers") or config["n_layer"])
+    heads = int(config.get("num_attention_heads") or config["n_head"])
+    groups = heads // int(config.get("num_key_value_heads") or heads)
+    large = layers == _LAYERS_OF_70B and (found.name == "qwen2" or groups > 1)
+    experts = experts_of(config) if found.gates_normalized is not None else 0
+    return Facts(layers, groups, tied, experts, large and found.name in ("llama", "qwen2"))
 
 
 def _experts(stored: StoredWeights, part: Experts) -> torch.Tensor:

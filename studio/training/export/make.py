@@ -8,7 +8,6 @@ If it is uploaded afterwards, it stays in the run folder when that fails, and a 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 _NAME = "export"
 _MADE = "export.json"
 """Beside an export that is uploaded: that it is complete, and what its check has measured."""
+_CARD_BYTES = 65_536
+"""Room for model card, manifest and the report of the check, and for what the last block of each file leaves empty."""
 
 
 def export(
@@ -101,11 +102,10 @@ def _make(
     """Write, check and describe the export; returns where it is, and the checks."""
     exporter: Exporter = variant.payload
     context.phase("export", f"Writing {variant.title}")
-    needed = exporter.size_with(value, own) if exporter.size_with else exporter.size(value)
+    needed = needed_bytes(exporter, value, own, folder, in_run=place is None)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with disk_errors, replaced(folder) as made:
-        if place is not None or not exporter.links(value, own):
-            _refuse_full(folder, needed)
+        disk.refuse_full("the export", folder, needed, "folder")
         written = exporter.write(context, value, own, made.staging) or Written()
         evaluated = _evaluated(context, value)
         checks = check_export(
@@ -172,10 +172,22 @@ def _value(data: Mapping[str, Any]) -> Exportable:
     return ModelValue.model_validate(data)
 
 
-def _refuse_full(folder: Path, needed: int) -> None:
-    room = disk.free_bytes(folder)
-    if room is not None and room < needed:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def needed_bytes(
+    exporter: Exporter, value: Exportable, settings: Any, folder: Path, *, in_run: bool
+) -> int:
+    """The free space that the export needs at its peak: its files, model card, manifest and report. Links take none, if
+    the weights are on the same disk."""
+    size = exporter.size_with(value, settings) if exporter.size_with else exporter.size(value)
+    linked = exporter.linked(value, settings) if in_run else 0
+    if linked and not _same_disk(Path(value.path), folder):
+        linked = 0
+    return size - linked + _CARD_BYTES
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    while not other.exists() and other != other.parent:
+        other = other.parent
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def _describe(

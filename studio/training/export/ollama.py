@@ -35,10 +35,13 @@ _READS = re.compile(r"\b(strftime_now|tools|enable_thinking|reasoning_content)\b
 
 def needed_bytes(value: Exportable, settings: OllamaSettings) -> int:
     """The size of the files that will be written. Raises ``StudioError`` for what cannot be."""
-    size = gguf.needed_bytes(value, _gguf(settings))
+    return gguf.needed_bytes(value, _gguf(settings)) + _base_bytes(value, settings)
+
+
+def _base_bytes(value: Exportable, settings: OllamaSettings) -> int:
     if isinstance(value, AdapterValue) and not settings.base.strip():
-        size += gguf.needed_bytes(value.model.model, _gguf(settings))
-    return size
+        return gguf.needed_bytes(value.model.model, _gguf(settings))
+    return 0
 
 
 def _gguf(settings: OllamaSettings) -> GgufSettings:
@@ -50,7 +53,7 @@ def write_ollama(
 ) -> Written:
     """Write the folder."""
     name = settings.name or model_name(context.project_name)
-    made = gguf.write_gguf(context, value, _gguf(settings), folder)
+    made = gguf.write_gguf(context, value, _gguf(settings), folder, _base_bytes(value, settings))
     file = f"./{_file_of(made)}"
     model, adapter, base = file, "", None
     if isinstance(value, AdapterValue):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from studio.export_folder.copy_files import copy_files
 from studio.graph.context import StepContext
@@ -31,7 +32,6 @@ from studio.model.adapter_files import (
 from studio.system.atomic import write_atomic
 from studio.training.merge.layers import CannotMerge, MergePlan, plan_merge
 from studio.training.model.skeleton import skeleton
-from studio.training.model.weights_file import StoredWeights
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.values import AdapterValue
@@ -49,7 +49,8 @@ _NOT_ONLY_A_AND_B = (
     "trainable_token_indices",
     "modules_to_save",
 )
-_HEADER_BYTES = 1_000_000
+_ENTRY_BYTES = 96
+"""What the header of a file says of a tensor besides its name."""
 _SMALL = 1024
 """Up to this width a complete decomposition is fast; above it, a randomized one is used (Halko et al., 2011)."""
 
@@ -133,21 +134,35 @@ def plain_form(
     return plain
 
 
-def largest_bytes(value: AdapterValue, max_rank: int) -> int:
-    """An upper bound of the size in float32 of the portable form, from headers alone: with ``max_rank`` for what has to
-    be computed, and at least the stored size in float32."""
+def stored_shapes(value: AdapterValue) -> dict[str, tuple[int, int]]:
+    """Rank and sum of the sides (in + out) of each pair of the portable form, from the headers of an adapter whose A
+    and B are kept; empty for one that has to be computed, so that its ranks are not known yet."""
     folder = Path(value.path)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    stored = 2 * (folder / ADAPTER).stat().st_size
-    computed = [n for n in _NOT_ONLY_A_AND_B if config.get(n)]
-    if config["peft_type"] == "LORA" and not computed:
-        ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
-        return int(stored * max(ranks) / max(min(ranks), 1)) + _HEADER_BYTES
-    rank = max(max_rank, int(config.get("r") or 0))
-    weights = StoredWeights(Path(value.model.model.path))
-    sides = sum(sum(e.shape) for e in weights.entries() if len(e.shape) == 2)
-    weights.close()
-    return stored + 4 * rank * sides + _HEADER_BYTES
+    if config["peft_type"] != "LORA" or any(config.get(n) for n in _NOT_ONLY_A_AND_B):
+        return {}
+    with safe_open(folder / ADAPTER, framework="pt", backend="pread") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    pairs = {}
+    for end_a, end_b in ((LORA_A, LORA_B), (EMBEDDING_A, EMBEDDING_B)):
+        for name in (n.removesuffix(end_a) for n in shapes if n.endswith(end_a)):
+            (rank, wide), (out, _) = shapes[name + end_a], shapes[name + end_b]
+            pairs[name.removeprefix(PREFIX)] = (int(rank), int(wide + out))
+    return pairs
+
+
+def pair_bytes(shapes: Mapping[str, tuple[int, int]], itemsize: int = 4) -> int:
+    """The size of these pairs, all of the highest rank, with their entries in the header of a file."""
+    rank = max((r for r, _ in shapes.values()), default=0)
+    listed = sum(2 * (len(path) + len(PREFIX) + _ENTRY_BYTES) for path in shapes)
+    return itemsize * rank * sum(sides for _, sides in shapes.values()) + listed
+
+
+def plain_bytes(plain: Plain) -> int:
+    """The size of the weights of a portable form that has been computed."""
+    pairs = {path: (p.a.shape[0], p.a.shape[1] + p.b.shape[0]) for path, p in plain.pairs.items()}
+    left = sum(t.nbytes + len(name) + _ENTRY_BYTES for name, t in plain.left.items())
+    return pair_bytes(pairs) + left
 
 
 def _take_pairs(config: Mapping[str, Any], tensors: dict[str, torch.Tensor], plain: Plain) -> None:
@@ -284,7 +299,7 @@ def write_plain(
 ) -> None:
     """Write config and weights into ``target``, and copy the files beside them, such as the tokenizer."""
     source = Path(value.path)
-    copy_files(context, source, target, link_weights=False)
+    copy_files(context, source, target, link_weights=False, weights=False)
     trained = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     config = _config(trained, plain, base_name or Path(value.model.model.path).name)
     # PEFT reads it in the encoding of the locale: only ASCII is the same in all of them.

@@ -7,7 +7,6 @@ base and adapter, because a merge can be wrong without raising an error.
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +67,7 @@ def merge_adapter(
     try:
         with _explain_errors(context, folder, needed):
             folder.mkdir(parents=True, exist_ok=True)
-            _refuse_full(folder, needed)
+            disk.refuse_full("the merged model", folder, needed)
             if plan is None:
                 digest = _write_in_memory(context, adapter, dtype, folder, shard_bytes)
             else:
@@ -174,12 +173,6 @@ def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:
     if plan is None:
         return int(base.parameters * getattr(torch, dtype).itemsize)
     return sum(e.size for e in plan.entries)
-
-
-def _refuse_full(folder: Path, needed: int) -> None:
-    room = disk.free_bytes(folder)
-    if room is not None and room < needed:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def _write_in_memory(

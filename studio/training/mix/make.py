@@ -13,7 +13,7 @@ from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.adapter_mix import PORTS, AdapterMixSettings
 from studio.system import busy_files, disk
-from studio.training.export.portable import NotPlain, Plain, plain_form, write_plain
+from studio.training.export.portable import NotPlain, Plain, plain_bytes, plain_form, write_plain
 from studio.training.mix.combine import combined, grid, norms_and_cosines, used
 from studio.training.mix.losses import losses
 from studio.training.mix.verify import EXACT, reload_difference
@@ -69,8 +69,9 @@ def mix_adapters(
             field="weight_a",
         )
     folder = context.folder / "adapter"
-    needed = sum(4 * (p.a.shape[1] + p.b.shape[0]) * result.rank for p in result.pairs.values())
+    needed = plain_bytes(result)
     with disk.explain_errors("the adapter", folder, needed=needed):
+        disk.refuse_full("the adapter", folder, needed)
         folder.mkdir(parents=True, exist_ok=True)
         write_plain(context, result, value, folder, value.model.model.path)
     weighted = list(zip(plains, weights, strict=True))

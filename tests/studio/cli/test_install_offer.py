@@ -15,13 +15,13 @@ from studio.export_folder import llama_cpp
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import save_project
 from studio.system import pip_install
-from studio.system.optional_packages import LLAMA_CPP, LLAMA_QUANTIZE, OptionalPackage
+from studio.system.optional_packages import COMPRESSED_TENSORS, LLAMA_CPP, OptionalPackage
 from tests.wheels import TINY, Environment, write_wheel
 
 MISSING = [
     Problem("Not proven.", "a", code="no_llama_cpp", severity="warning"),
     Problem("Not proven.", "b", code="no_llama_cpp", severity="warning"),
-    Problem("Needs llama-quantize.", "b", code="no_quantizer"),
+    Problem("Not proven.", "b", code="no_compressed_tensors", severity="warning"),
     Problem("Something else.", code="no_train"),
 ]
 
@@ -67,7 +67,7 @@ def test_each_package_is_asked_for_once(
     assert "Install it now (34 MB to download, 102 MB on disk)? [Y/n]" in text
     assert "Downloading llama.cpp: 50 %" in text
     assert "llama.cpp is installed." in text
-    assert "Install it now (25 MB to download, 60 MB on disk)? [Y/n]" in text
+    assert "Install it now (1 MB to download, 6 MB on disk)? [Y/n]" in text
 
 
 @pytest.mark.parametrize("typed", ["n\nno\n", ""])
@@ -101,7 +101,7 @@ def test_what_cannot_be_installed_is_not_offered(
 def test_yes_in_advance(installs: list[OptionalPackage], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(YES, "1")
     assert install_missing(MISSING, as_json=True)
-    assert installs == [LLAMA_CPP, LLAMA_QUANTIZE]
+    assert installs == [LLAMA_CPP, COMPRESSED_TENSORS]
 
 
 def project(tmp_path: Path) -> Path:

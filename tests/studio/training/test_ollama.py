@@ -14,7 +14,7 @@ from studio.chat_templates import library, template
 from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
 from studio.chat_templates.render import TemplateFailed
 from studio.chat_templates.turns import Message, NotFixed, Turns, find_turns, go_template, probes
-from studio.export_folder.gguf_quantizer import find_quantizer
+from studio.export_folder.ggml_library import find_library
 from studio.export_folder.modelfile import Modelfile, model_name, sampling, stop_words
 from studio.node_settings.export import ExportSettings, OllamaSettings
 from studio.training.export.make import export
@@ -30,8 +30,8 @@ from tests.studio.training.steps import Recorder, dataset_value, make_context
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 needs_quantizer = pytest.mark.skipif(
-    find_quantizer() is None,
-    reason="llama-quantize (pip install ik-llama-cpp-python) is not installed",
+    find_library() is None,
+    reason="a library of llama.cpp (pip install xllamacpp) is not installed",
 )
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 ALL = [t.id for t in library()]

@@ -347,6 +347,33 @@ def test_no_rows_mean_no_proof(model: ModelValue, tmp_path: Path) -> None:
     assert (event.get("verdict"), event.get("cause")) == ("not_proven", "The check is turned off.")
 
 
+def test_a_model_that_does_not_fit_into_memory_is_not_loaded(
+    adapter: AdapterValue, tmp_path: Path
+) -> None:
+    large = adapter.model.model.model_copy(update={"parameters": 10**14})
+    adapted = adapter.model.model_copy(update={"model": large})
+    _, recorder = exported(tmp_path, adapter.model_copy(update={"model": adapted}))
+    (event,) = recorder.named("ExportChecked")
+    assert event.get("verdict") == "not_proven"
+    assert "Reading the trained model needs 223517.4 GiB of memory, and " in event.get("cause")
+    assert not [e for e in recorder.named("Phase") if "Checking the export" in e.get("title")]
+
+
+@needs_llama_cpp
+def test_a_base_that_does_not_fit_on_the_disk_is_not_written(
+    adapter: AdapterValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gguf" / "adapter.gguf"
+    file.parent.mkdir()
+    file.write_bytes(b"GGUF")
+    monkeypatch.setattr("studio.system.disk.free_bytes", lambda folder: 1000)
+    found = checked(tmp_path, adapter, file.parent, Readable("llama.cpp", file.name, "F32"))
+    assert found.verdict == "not_proven"
+    assert "The base model has to be written as GGUF for it, which needs " in found.cause
+    assert "where 1000 bytes are free" in found.cause
+    assert "Free some space" in found.hint
+
+
 def test_the_check_can_be_stopped(model: ModelValue, tmp_path: Path) -> None:
     recorder = Recorder()
 

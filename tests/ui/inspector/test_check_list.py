@@ -130,22 +130,22 @@ def test_without_any_the_field_says_so(
 def test_what_is_not_installed_is_marked_with_its_command(
     qtbot: Any, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_quantizations, "find_quantizer", lambda: None)
+    monkeypatch.setattr(gguf_quantizations, "find_library", lambda: None)
     panel = InspectorPanel(document, load_registry())
     qtbot.addWidget(panel)
     panel.show()
     panel.show_nodes(("export",))
     assert row(panel, "Q4_K_M").mark.text() == "!"
     assert row(panel, "Q8_0").mark.text() == ""
-    assert "needs llama-quantize, which is not installed" in box(panel, "Q4_K_M").accessibleName()
+    assert "needs llama.cpp, which is not installed" in box(panel, "Q4_K_M").accessibleName()
     told: Any = panel.findChild(QWidget, "missing-option")
     assert told.isVisibleTo(panel)
     how = f"Install it with: {LLAMA_QUANTIZE.command}"
-    assert told.text() == f"! Needs llama-quantize, which is not installed. {how}"
+    assert told.text() == f"! Needs llama.cpp, which is not installed. {how}"
     button: Any = panel.findChild(QWidget, f"install:{LLAMA_QUANTIZE.id}")
     assert button.isVisibleTo(panel)
-    assert button.text() == "Install llama-quantize (60 MB)…"
-    monkeypatch.setattr(gguf_quantizations, "find_quantizer", lambda: Path("llama-quantize"))
+    assert button.text() == LLAMA_QUANTIZE.button
+    monkeypatch.setattr(gguf_quantizations, "find_library", lambda: Path("libggml-base.so"))
     document.notify_listeners()
     assert not told.isVisibleTo(panel)
     assert row(panel, "Q4_K_M").mark.text() == ""
@@ -179,11 +179,11 @@ def test_the_list_of_an_ollama_folder_has_the_sizes_too(
     document: Document, panel: InspectorPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recommended ones first; another base model has other sizes."""
-    monkeypatch.setattr(gguf_quantizations, "find_quantizer", lambda: None)
+    monkeypatch.setattr(gguf_quantizations, "find_library", lambda: None)
     document.edit(set_setting(document.graph, "export", "format", "ollama"), "Format")
     combo: Any = panel.findChild(QWidget, "field:format_settings.quantization")
     texts = [combo.itemText(i) for i in range(combo.count())]
-    assert texts[:2] == ["Q8_0  ≈ 145 MB", "Q4_K_M  ≈ 105 MB  needs llama-quantize, not installed"]
+    assert texts[:2] == ["Q8_0  ≈ 145 MB", "Q4_K_M  ≈ 105 MB  needs llama.cpp, not installed"]
     assert combo.currentText() == "Q8_0  ≈ 145 MB"
     model = "mistralai/Mistral-7B-Instruct-v0.3"
     document.edit(set_setting(document.graph, "base", "model", model), "Model")

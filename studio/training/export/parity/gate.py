@@ -30,11 +30,11 @@ from studio.model.folder_files import json_or_empty
 from studio.model.mlx_adapter import is_mlx
 from studio.model.weight_files import stored_tensors
 from studio.node_settings.export import GgufSettings
-from studio.system import busy_files, hardware
+from studio.system import busy_files, disk, hardware
 from studio.system.children import end_child, module_command, start_child
 from studio.system.memory import HEADROOM
 from studio.training.answer.questions import exact_match
-from studio.training.export.gguf import write_gguf
+from studio.training.export.gguf import needed_bytes, write_gguf
 from studio.training.export.parity.compare import difference, first_difference, loss
 from studio.training.export.parity.rows import HeldOut, held_out, trained_as
 from studio.training.fetch.gguf_reading import QuickReader
@@ -108,6 +108,10 @@ class _Failed(Exception):
         self.killed = killed
 
 
+class _NoRoom(_Failed):
+    """What a reader needs does not fit on the disk or in memory."""
+
+
 @dataclass(frozen=True)
 class _Reference:
     """What the base model (``before``, if there is one) and the trained model (``after``) answered; ``rows`` are
@@ -168,12 +172,17 @@ class _Gate:
         fault = self._fault(part, where)
         if fault:
             return replace(plain, verdict="red", **fault)
+        lack = self._lack_of_memory()
+        if lack:
+            return replace(plain, cause=lack, hint="Close other programs, and export again.")
         try:
             reference = self._reference or self._read_reference()
         except _Failed as error:
             return replace(plain, cause=f"The trained model could not be read: {error}")
         try:
             found = self._read(part, where)
+        except _NoRoom as error:
+            return replace(plain, cause=str(error), hint=disk.FREE_SPACE)
         except _Failed as error:
             if error.killed:
                 why = f"Its program was ended, probably because memory ran out ({error})."
@@ -204,6 +213,17 @@ class _Gate:
     def _base_weights(self) -> dict[str, Any] | None:
         """The base whose quantized weights the trained model is read with; ``None`` for the stored weights."""
         return self.base.model_dump(mode="json") if self.dequantized else None
+
+    def _lack_of_memory(self) -> str:
+        """That the trained model does not fit into memory; the system would end this or another program."""
+        if self._reference is not None:
+            return ""
+        needed = round(self.base.parameters * getattr(torch, self.dtype).itemsize * HEADROOM)
+        room = free_bytes(self.device)
+        if needed <= room:
+            return ""
+        free = disk.size_text(room)
+        return f"Reading the trained model needs {disk.size_text(needed)} of memory, and {free} are free."
 
     def _is_whole(self) -> bool:
         """Whether the trained model is stored as a whole, instead of as an adapter."""
@@ -341,7 +361,14 @@ class _Gate:
             folder.mkdir()
             quiet = replace(self.context, emit_event=lambda event: None, artifacts=[])
             kind = "F32" if self.base.parameters < 1e8 else "F16"
-            write_gguf(quiet, self.base, GgufSettings(quantizations=[kind]), folder)
+            settings = GgufSettings(quantizations=[kind])
+            needed, room = needed_bytes(self.base, settings), disk.free_bytes(folder)
+            if room is not None and room < needed:
+                raise _NoRoom(
+                    f"The base model has to be written as GGUF for it, which needs {disk.size_text(needed)} in "
+                    f"{folder.parent.parent}, where {disk.size_text(room)} are free."
+                )
+            write_gguf(quiet, self.base, settings, folder)
             (self._base_gguf,) = folder.glob("*.gguf")
         return self._base_gguf
 
