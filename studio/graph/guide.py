@@ -112,7 +112,7 @@ _PROBLEM_CODES = {
     _LOAD_ADAPTER: "adapter_folder bad_adapter model_folder not_an_adapter other_base",
     "gguf.md#architectures": "gguf_unsupported",
     "gguf.md#the-tokenizer": "gguf_tokenizer",
-    "gguf.md#k--and-i-quants": "gguf_quantizer no_quantizer",
+    "gguf.md#k--and-i-quants": "no_quantizer",
     "results.md#the-check-of-an-export": "template",
     "results.md#llamacpp-for-python": "no_llama_cpp not_installed",
     "results.md#fp8-awq-gptq-and-nvfp4": "cannot_quantize no_compressed_tensors",
