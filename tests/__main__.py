@@ -7,9 +7,9 @@ always pytest's summary; the exit code is not 0 when a linter or a test failed.
 ``python3 -m tests quick`` runs the linters and the tests that need no torch, no Qt and no child process: see
 ``tests/quick.py``.
 
-The whole suite runs in two parts: what only computes, on two cores at once where there are two, and then,
-one after the other, what measures time or starts windows and runs. LORA_STUDIO_TEST_WORKERS sets another
-number of cores, also for a choice of tests.
+The whole suite runs in three parts: what only computes, and the runs from end to end, on two cores at once where there
+are two; and then, one after the other, what measures time or starts windows. LORA_STUDIO_TEST_WORKERS sets another number
+of cores, also for a choice of tests.
 
 `--yes` installs missing system packages without a question: see bootstrap/system.py.
 
@@ -30,6 +30,7 @@ from bootstrap import qt, system
 ROOT = Path(__file__).resolve().parent.parent
 _IMPORT_LINTER = "from importlinter.cli import lint_imports_command as lint; lint()"
 COMPUTING = ["tests/contracts", "tests/docs", "tests/studio"]
+RUNS = ["tests/e2e"]
 QUICK_TOO = ["tests/test_bootstrap.py", "tests/test_qt_loads.py"]
 LINTERS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise", "."],
@@ -86,13 +87,15 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
         return _pytest([*parallel, *arguments], environment)
     # A process of torch each takes all cores; two of them would get in each other's way.
     alone = {**environment, "OMP_NUM_THREADS": "1"}
-    computing = _pytest(["-n", workers or "2", "--dist", "loadscope", *COMPUTING], alone)
+    together = ["-n", workers or "2", "--dist", "loadscope"]
+    computing = _pytest([*together, *COMPUTING], alone)
+    runs = _pytest([*together, *RUNS], alone)
     rest = [
         p.relative_to(ROOT).as_posix()
         for p in sorted(Path("tests").resolve().iterdir())
-        if _holds_tests(p) and p.relative_to(ROOT).as_posix() not in COMPUTING
+        if _holds_tests(p) and p.relative_to(ROOT).as_posix() not in (*COMPUTING, *RUNS)
     ]
-    return _pytest(rest, environment) or computing
+    return _pytest(rest, environment) or runs or computing
 
 
 def _has_cores() -> bool:
