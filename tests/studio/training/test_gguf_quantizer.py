@@ -20,7 +20,7 @@ from studio.training.export import gguf as exporter
 from studio.training.export.gguf_importance import collect
 from studio.values import ModelValue
 from tests.studio.training.adapters import SHAPE, plain_model, random_adapter
-from tests.studio.training.gguf_models import save_noisy
+from tests.studio.training.gguf_models import FAMILIES, save_noisy
 from tests.studio.training.llama_cpp import log_probabilities, needs_llama_cpp
 from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.tiny import VOCABULARY
@@ -244,6 +244,28 @@ def test_llama_cpp_loads_each_kind(tmp_path: Path) -> None:
     assert sorted(order, key=measured.__getitem__) == order, measured
     assert measured["Q6_K"] < 0.2, measured  # random weights, which quantize badly
     assert max(measured["IQ4_XS"], measured["IQ3_M"]) < measured["Q2_K"], measured
+
+
+@needs_quantizer
+@needs_llama_cpp
+@pytest.mark.parametrize("family", ["olmo2", "qwen3 mixture"])
+def test_llama_cpp_loads_k_quants_of_other_architectures(tmp_path: Path, family: str) -> None:
+    """Also of those that are newer than an installed llama-quantize, and of the experts of a mixture."""
+    config, values = FAMILIES[family]
+    wide = {**values, "hidden_size": 256, "intermediate_size": 512}
+    if "mixture" in family:
+        wide |= {"moe_intermediate_size": 256, "head_dim": 64}
+    base = model_value(save_noisy(tmp_path / "model", config, wide))
+    folder = write(tmp_path, base, Recorder(), quantizations=["F32", "Q6_K", "Q4_K_M", "IQ3_XXS"])
+    prompts = [[5, 6, 7, 8, 9], [20, 30, 40]]
+    exact = log_probabilities(folder / "quant-F32.gguf", prompts, VOCABULARY)
+    for kind in ("Q6_K", "Q4_K_M", "IQ3_XXS"):
+        found = log_probabilities(folder / f"quant-{kind}.gguf", prompts, VOCABULARY)
+        apart = [
+            sum(2.718281828 ** a[t] * (a[t] - b[t]) for t in a)
+            for a, b in zip(exact, found, strict=True)
+        ]
+        assert max(apart) < (0.2 if kind == "Q6_K" else 5), kind
 
 
 @needs_quantizer
