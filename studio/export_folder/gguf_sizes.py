@@ -19,6 +19,9 @@ _NAMES = {
     "attn.c_proj": "attn_output",
     "mlp.down_proj": "ffn_down",
     "mlp.c_proj": "ffn_down",
+    "experts.down_proj": "ffn_down",
+    "shared_expert.down_proj": "ffn_down",
+    "block_sparse_moe.output_linear": "ffn_down",
 }
 """The ends of the names of those layers that some quantizations store in a better type -> their names in GGUF."""
 
