@@ -172,8 +172,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """A virtual environment that optional packages are installed into, by the pip of these tests and from a folder of
     wheels."""
     import venv
-
-    import pip
+    from importlib.machinery import PathFinder
 
     from studio.system import pip_install
     from tests.wheels import Environment
@@ -185,7 +184,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     found = folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages")
     monkeypatch.setattr(pip_install, "python", lambda: str(python))
     monkeypatch.setattr(pip_install, "environment", lambda: folder)
-    monkeypatch.setenv("PYTHONPATH", str(Path(pip.__file__).parents[1]))
+    pip = PathFinder.find_spec("pip")
+    assert pip is not None
+    assert pip.origin is not None
+    monkeypatch.setenv("PYTHONPATH", str(Path(pip.origin).parents[1]))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))

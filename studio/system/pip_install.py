@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
@@ -76,7 +76,8 @@ def refusal(package: OptionalPackage) -> str:
     stdlib, place = sysconfig.get_path("stdlib"), Path(sysconfig.get_path("purelib"))
     if sys.prefix == sys.base_prefix and (Path(stdlib) / "EXTERNALLY-MANAGED").is_file():
         return _OF_THE_SYSTEM
-    if importlib.util.find_spec("pip") is None:
+    # Not find_spec of importlib: that of setuptools, which it asks first, replaces distutils and warns.
+    if PathFinder.find_spec("pip") is None:
         return (
             f"The Python of this program has no pip. Add it with: “{sys.executable}” -m ensurepip"
         )

@@ -130,6 +130,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granite mixture": ("GraniteMoeConfig", {**SHAPE, **_GRANITE, "num_local_experts": 4}),
 }
 """Name -> config class of transformers and its values."""
+MIXTURES = ("mixtral", "qwen2 mixture", "qwen3 mixture", "olmoe", "granite mixture")
+"""Those of them with experts."""
 
 
 MERGES = (("a", "b"), ("b", "c"), ("Ġ", "ab"))
