@@ -14,11 +14,12 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from studio.errors import StudioError
 from studio.system.optional_packages import LLAMA_QUANTIZE
 
 _FUNCTION = "ggml_quantize_chunk"
@@ -34,8 +35,27 @@ def find_library() -> Path | None:
     return next((path for path in _candidates() if _exports(path)), None)
 
 
-def load(path: Path) -> ctypes.CDLL:
-    """The library. Raises ``OSError`` if it cannot be loaded here."""
+def open_library(kinds: Sequence[str]) -> ctypes.CDLL:
+    """Load the first library that can be loaded here. Raises ``StudioError``, naming the quantizations that need it, if
+    there is none."""
+    failed = []
+    for path in filter(_exports, _candidates()):
+        try:
+            return _loaded(path)
+        except OSError as error:
+            failed.append(f"{path.name} cannot be loaded ({error})")
+    named, need = ", ".join(kinds), "need" if len(kinds) > 1 else "needs"
+    why = failed[0] if failed else "which is not installed"
+    raise StudioError(
+        f"{named} {need} llama.cpp, {f'and {why}' if failed else why}.",
+        title="A program is missing",
+        hint=how_to_get(),
+        code="no_quantizer",
+        field="quantizations",
+    )
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
     if sys.platform == "win32":  # the libraries that it needs lie beside it
         os.add_dll_directory(str(path.parent))
     library = ctypes.CDLL(str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from studio.export_folder.gguf_mixtures import WITH_MATRIX, Facts
-from studio.export_folder.gguf_types import BLOCKS, size_of
+from studio.export_folder.gguf_types import BLOCKS, size_of, type_of
 from studio.model.layer_names import block_number
 from studio.model.shapes import Linear, Shape
 
@@ -37,13 +37,16 @@ def file_size(shape: Shape, quantization: str) -> int:
         shape.tied,
         experts if experts > 1 else 0,
     )
-    total = size_of("token_embd.weight", rows, quantization, facts, shape.tied, matrix)
+
+    def size(name: str, widths: tuple[int, int], head: bool = False) -> int:
+        return size_of(widths, type_of(name, widths, quantization, facts, head, matrix))
+
+    total = size("token_embd.weight", rows, shape.tied)
     if not shape.tied:
-        total += size_of("output.weight", rows, quantization, facts, True, matrix)
+        total += size("output.weight", rows, True)
     for linear in shape.linears:
-        widths = (linear.width_out, linear.width_in)
-        size = size_of(_name(linear), widths, quantization, facts, matrix=matrix)
-        total += size * linear.experts + plain * (linear.parameters - linear.weights)
+        own = size(_name(linear), (linear.width_out, linear.width_in))
+        total += own * linear.experts + plain * (linear.parameters - linear.weights)
     total += plain * (shape.layers * shape.vectors + shape.outside + shape.head_bias)
     return total + _KEYS_PER_TOKEN * shape.vocabulary
 

@@ -56,14 +56,7 @@ def type_of(
     return chosen if shape[-1] % BLOCKS[chosen][0] == 0 else "F16"
 
 
-def size_of(
-    name: str,
-    shape: Sequence[int],
-    quantization: str,
-    facts: Facts,
-    head: bool = False,
-    matrix: bool = False,
-) -> int:
-    """The bytes of the data of a tensor in a file of this quantization."""
-    elements, size = BLOCKS[type_of(name, shape, quantization, facts, head, matrix)]
+def size_of(shape: Sequence[int], kind: str) -> int:
+    """The bytes of the data of a tensor of this type."""
+    elements, size = BLOCKS[kind]
     return math.prod(shape) // elements * size

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig
 
 from studio.errors import StudioError
-from studio.export_folder.ggml_library import find_library, how_to_get
+from studio.export_folder.ggml_library import open_library
 from studio.export_folder.gguf_architectures import (
     ARCHITECTURES,
     Architecture,
@@ -33,6 +33,7 @@ from studio.model.folder_files import json_or_empty, shown
 from studio.model.models import starter_of
 from studio.node_settings.export import GgufSettings
 from studio.system import disk
+from studio.training.export.gguf_blocks import Blocks
 from studio.training.export.gguf_config import add_hyperparameters
 from studio.training.export.gguf_file import data_size, write_files
 from studio.training.export.gguf_importance import Importance, importance_of, kinds_with_matrix
@@ -135,14 +136,7 @@ def _write_model(
 ) -> Written:
     quantizations = settings.quantizations
     chosen = [q for q in quantizations if q in TYPES]
-    if chosen and find_library() is None:
-        raise StudioError(
-            f"{', '.join(chosen)} need llama.cpp, which is not installed.",
-            title="A program is missing",
-            hint=how_to_get(),
-            code="no_quantizer",
-            field="quantizations",
-        )
+    blocks = Blocks(open_library(chosen), context.threads or 1) if chosen else None
     source = Path(value.path)
     found, config = _architecture(source)
     tensors = model_tensors(source, found, config)
@@ -164,7 +158,7 @@ def _write_model(
     if wanted:
         matrix = importance_of(context, value, settings, Names(found, config), folder, wanted)
         context.phase("export", "Writing the files")
-    _write(context, files, found.name, describe, tensors, matrix)
+    _write(context, files, found.name, describe, tensors, blocks, matrix)
     _tell_model(context, config, tensors, words, files)
     _tell_types(context, chosen, tensors, matrix)
     if lost:
@@ -191,6 +185,7 @@ def _write(
     architecture: str,
     describe: Callable[[gguf.GGUFWriter], None],
     tensors: Sequence[Tensor],
+    blocks: Blocks | None = None,
     matrix: Importance | None = None,
 ) -> None:
     kinds = matrix.kinds if matrix is not None else frozenset()
@@ -199,7 +194,7 @@ def _write(
     def tick(done: int) -> None:
         context.progress("export", round(done / 1e6, 2), round(total / 1e6, 2), "MB")
 
-    write_files(files, architecture, describe, tensors, tick, matrix, context.threads or 1)
+    write_files(files, architecture, describe, tensors, tick, blocks, matrix)
 
 
 def _readable(files: dict[str, Path]) -> tuple[Readable, ...]:

@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 
 from studio.export_folder.gguf_mixtures import TYPES
+from studio.training.export.gguf_blocks import Blocks
 from studio.training.export.gguf_importance import Importance
 from studio.training.export.gguf_weights import Tensor, converted
 
@@ -47,13 +48,14 @@ def write_files(
     describe: Callable[[gguf.GGUFWriter], None],
     tensors: Sequence[Tensor],
     tick: Callable[[int], None],
+    blocks: Blocks | None = None,
     importance: Importance | None = None,
-    threads: int = 1,
 ) -> None:
     """Write one file for each quantization. ``describe`` adds the keys; ``tick(bytes done)`` is called every few
-    million elements and may raise to stop. ``importance`` is used in the ``kinds`` that it names. ``OSError`` is not
-    caught."""
+    million elements and may raise to stop. K- and I-quants need ``blocks``; those in the ``kinds`` of ``importance``
+    use it. ``OSError`` is not caught."""
     done = 0
+    kinds = importance.kinds if importance is not None else frozenset()
     with ExitStack() as opened:
         writers = {}
         for quantization, path in files.items():
@@ -62,12 +64,11 @@ def write_files(
             describe(writer)
             writer.add_file_type(FILE_TYPES[quantization])
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            matrix = importance is not None and quantization in importance.kinds
-            if matrix and importance is not None:
+            if importance is not None and quantization in kinds:
                 writer.add_string("quantize.imatrix.dataset", importance.rows)
                 writer.add_uint32("quantize.imatrix.entries_count", len(importance.columns))
             for tensor in tensors:
-                _add_info(writer, tensor, quantization, matrix)
+                _add_info(writer, tensor, quantization, quantization in kinds)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
@@ -75,12 +76,12 @@ def write_files(
         for tensor in tensors:
             stored = tensor.read()
             for quantization, writer in writers.items():
-                matrix = importance is not None and quantization in importance.kinds
+                matrix = quantization in kinds
                 # A head that is the embedding has the name of the latter.
                 name = "output.weight" if tensor.head else tensor.name
                 columns = importance.columns.get(name) if importance and matrix else None
                 kind = tensor.type_for(quantization, matrix)
-                data = converted(tensor, stored, kind, partial(tick, done), columns, threads)
+                data = converted(tensor, stored, kind, partial(tick, done), blocks, columns)
                 writer.write_tensor_data(data)
                 done += data.nbytes
                 tick(done)

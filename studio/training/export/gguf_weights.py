@@ -20,7 +20,7 @@ from studio.errors import StudioError
 from studio.export_folder.gguf_architectures import Architecture, experts_of
 from studio.export_folder.gguf_mixtures import Facts
 from studio.export_folder.gguf_types import size_of, type_of
-from studio.training.export.gguf_blocks import BY_LIBRARY, quantize
+from studio.training.export.gguf_blocks import BY_LIBRARY, Blocks
 from studio.training.export.gguf_config import rope_factors
 from studio.training.export.gguf_experts import Experts, experts_in
 from studio.training.model.weights_file import StoredWeights
@@ -54,8 +54,7 @@ class Tensor:
 
     def size(self, quantization: str, matrix: bool = False) -> int:
         """The bytes of its data in a file of this quantization."""
-        facts = self.facts or Facts(1)
-        return size_of(self.name, self.shape, quantization, facts, self.head, matrix)
+        return size_of(self.shape, self.type_for(quantization, matrix).name)
 
 
 def converted(
@@ -63,11 +62,11 @@ def converted(
     stored: torch.Tensor,
     kind: GGMLQuantizationType,
     tick: Callable[[], None],
+    blocks: Blocks | None = None,
     importance: Array | None = None,
-    threads: int = 1,
 ) -> Array:
     """The data of a tensor in this type. ``tick`` is called for every few million elements and may raise.
-    ``importance`` (columns) is that of a K- or I-quant."""
+    ``blocks`` writes K- and I-quants, whose ``importance`` (columns) may be given."""
     rows = stored.reshape(-1, stored.shape[-1])
     size, bytes_of = gguf.GGML_QUANT_SIZES[kind]
     plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(kind)
@@ -80,8 +79,8 @@ def converted(
         if tensor.offset:
             block = block + tensor.offset
         values = block.contiguous().numpy()
-        if kind.name in BY_LIBRARY:
-            found[start : start + step] = quantize(values, kind, importance, threads)
+        if blocks is not None and kind.name in BY_LIBRARY:
+            found[start : start + step] = blocks.quantize(values, kind, importance)
         else:
             found[start : start + step] = gguf.quants.quantize(values, kind)
     return found.reshape(*stored.shape[:-1], width)
@@ -148,6 +147,14 @@ def model_tensors(folder: Path, found: Architecture, config: Config) -> list[Ten
         experts_in(stored.entries()) if found.gates_normalized is not None else ({}, set())
     )
     for name, part in experts.items():
+        if part.shape[0] != experts_of(config):
+            raise StudioError(
+                f"{name} has {part.shape[0]} experts, and the config of the model says {experts_of(config)}.",
+                title="The model is not complete",
+                hint="Download or copy the model again.",
+                code="gguf_unsupported",
+                field="format",
+            )
         tensors.append(Tensor(name, part.shape, partial(_experts, stored, part), facts=facts))
     for entry in stored.entries():
         unused = entry.name.endswith(_UNUSED) or (tied and entry.name == "lm_head.weight")

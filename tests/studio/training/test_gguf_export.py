@@ -183,6 +183,18 @@ def test_experts_that_are_stored_together(tmp_path: Path) -> None:
         assert max(abs(float(row[t]) - v) for t, v in answer.items()) < 1e-3
 
 
+def test_a_missing_expert_is_named(tmp_path: Path) -> None:
+    base = noisy(tmp_path, "qwen3 mixture")
+    weights = Path(base.path) / "model.safetensors"
+    stored = read_tensors(weights)
+    del stored["model.layers.1.mlp.experts.2.up_proj.weight"]
+    write_tensors(stored, weights)
+    with pytest.raises(
+        StudioError, match=r"blk\.1\.ffn_up_exps\.weight has 3 experts, and the .* says 4"
+    ):
+        exported(tmp_path, base)
+
+
 def test_the_router_of_a_mixture_is_not_quantized(tmp_path: Path) -> None:
     folder = exported(tmp_path, noisy(tmp_path, "qwen3 mixture"), quantizations=["Q8_0"])
     types = {t.name: t.tensor_type.name for t in read(folder / f"{NAME}-Q8_0.gguf").tensors}

@@ -106,24 +106,25 @@ def test_each_library_writes_blocks_that_gguf_reads(
     import gguf
     import numpy as np
 
-    from studio.training.export.gguf_blocks import BY_LIBRARY, quantize
+    from studio.training.export.gguf_blocks import BY_LIBRARY, Blocks
 
     path = next((p for p in ggml_library._candidates() if package in p.parts), None)
     if path is None:
         pytest.skip(f"{package} is not installed")
-    monkeypatch.setattr(ggml_library, "find_library", lambda: path)
+    monkeypatch.setattr(ggml_library, "_candidates", lambda: iter([path]))
+    one, three = (Blocks(ggml_library.open_library(["Q4_K_M"]), threads) for threads in (1, 3))
     rows = np.random.default_rng(0).standard_normal((10, 512)).astype(np.float32)
     weights = np.full(512, 1e-3)
     weights[::2] = 1
     for name in BY_LIBRARY:
         kind = gguf.GGMLQuantizationType[name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
-        found = quantize(rows, kind, None, 1)
+        found = one.quantize(rows, kind)
         assert found.shape == (10, 512 // block * size)
-        assert (quantize(rows, kind, None, 3) == found).all()
+        assert (three.quantize(rows, kind) == found).all()
         error = np.abs(gguf.dequantize(found, kind) - rows).mean()
         assert error < 0.35, name
-        weighted = gguf.dequantize(quantize(rows, kind, weights, 2), kind)
+        weighted = gguf.dequantize(three.quantize(rows, kind, weights), kind)
         if name not in ("Q6_K", "IQ4_NL"):  # nearly exact, or with one scale for few values
             errors = np.abs(weighted - rows)
             assert errors[:, ::2].mean() < errors[:, 1::2].mean(), name
@@ -145,6 +146,19 @@ def test_where_the_library_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_library() is None
     library.write_bytes(b"\0ggml_quantize_chunk\0")
     assert find_library() == library
+
+
+def test_a_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is used; the first is named if there is no other."""
+    damaged = tmp_path / "libggml-base.so"
+    damaged.write_bytes(b"\0ggml_quantize_chunk\0")
+    others = list(ggml_library._candidates())
+    monkeypatch.setattr(ggml_library, "_candidates", lambda: iter([damaged]))
+    with pytest.raises(StudioError, match=r"llama\.cpp, and libggml-base\.so cannot be loaded"):
+        ggml_library.open_library(["Q4_K_M", "Q6_K"])
+    if others:
+        monkeypatch.setattr(ggml_library, "_candidates", lambda: iter([damaged, *others]))
+        assert ggml_library.open_library(["Q4_K_M"]) is not None
 
 
 def _said(model: str) -> tuple[Facts, dict[str, dict[str, str]]]:
@@ -291,8 +305,8 @@ def test_stopped_while_quantizing(tmp_path: Path) -> None:
 
 def test_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it, and its size, before anything is written."""
-    monkeypatch.setattr(exporter, "find_library", lambda: None)
-    with pytest.raises(StudioError, match=r"need llama\.cpp") as caught:
+    monkeypatch.setattr(ggml_library, "_candidates", lambda: iter([]))
+    with pytest.raises(StudioError, match=r"Q4_K_M needs llama\.cpp, which is not") as caught:
         write(tmp_path, tuned(tmp_path, 32), Recorder(), quantizations=["F16", "Q4_K_M"])
     assert LLAMA_QUANTIZE.command in caught.value.hint
     assert f"{LLAMA_QUANTIZE.disk_mb} MB" in caught.value.hint
