@@ -125,6 +125,49 @@ def test_the_share_never_goes_back_whatever_a_step_counts(
     assert all(share <= 1 for share in shares)
 
 
+PAUSE = st.tuples(
+    st.sampled_from(["evaluate", "sample"]), st.integers(0, 8), st.sampled_from([None, 8])
+)
+
+
+@given(
+    st.lists(COUNTS, max_size=6),
+    st.lists(st.lists(PAUSE, max_size=3), min_size=1, max_size=6),
+    st.lists(COUNTS, max_size=8),
+    st.booleans(),
+)
+def test_the_share_never_goes_back_in_a_training(
+    before: list[tuple[str, str, int, int | None]],
+    steps: list[list[tuple[str, int, int | None]]],
+    after: list[tuple[str, str, int, int | None]],
+    timed: bool,
+) -> None:
+    """With any evaluations and samples between its steps, whatever they count, and any counts before and after it."""
+    phases = [["load", 3.0], ["train", 60.0], ["save", 4.0], ["verify", 5.0]]
+    events = [
+        at(0, "RunStarted", nodes=NODES[1:2]),
+        at(0, "Forecast", phases={"train": phases if timed else None}),
+        at(0, "StepStarted", "train"),
+    ]
+
+    def add(name: str, **data: object) -> None:
+        events.append(at(len(events), name, "train", **data))
+
+    for phase, name, done, total in before:
+        add(name, phase=phase, title="Working", done=done, total=total)
+    add("Phase", phase="train", title="Training")
+    for number, pauses in enumerate(steps, 1):
+        add("Metric", step=number, steps=len(steps), loss=1.0, eta_s=9.0)
+        for phase, done, total in pauses:
+            add("Phase", phase=phase, title="Working")
+            add("Progress", phase=phase, done=done, total=total)
+        add("Phase", phase="train", title="Training")
+    for phase, name, done, total in after:
+        add(name, phase=phase, title="Working", done=done, total=total)
+    shares = [played(events[: i + 1], events[i].time).fraction for i in range(2, len(events))]
+    assert all(a <= b for a, b in pairwise(shares)), shares
+
+
 def test_a_second_count_of_a_phase_moves_the_progress_as_well() -> None:
     events = [
         at(0, "RunStarted", nodes=NODES[2:]),
