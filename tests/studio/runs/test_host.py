@@ -69,7 +69,7 @@ def test_it_leads_a_session_has_its_priority_and_loads_no_torch(
     assert process.nice() == (min(19, usual + processes.LOW_PRIORITY) if low_priority else usual)
     shared = Path(f"/proc/{process.pid}/autogroup")
     if low_priority and shared.exists():
-        assert shared.read_text().split()[-1] == str(processes.LOW_PRIORITY)
+        assert shared.read_text(encoding="ascii").split()[-1] == str(processes.LOW_PRIORITY)
     assert process.environ()["LORA_STUDIO_EXTENSIONS"]
     assert not [m for m in process.memory_maps() if "libtorch" in m.path]
     process.send_signal(signal.SIGHUP)
