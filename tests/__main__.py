@@ -7,9 +7,9 @@ always pytest's summary; the exit code is not 0 when a linter or a test failed.
 ``python3 -m tests quick`` runs the linters and the tests that need no torch, no Qt and no child process: see
 ``tests/quick.py``.
 
-The whole suite runs in three parts: what only computes, and the runs from end to end, on two cores at once where
-there are two; and then, one after the other, what measures time or starts windows. LORA_STUDIO_TEST_WORKERS sets
-another number of cores, also for a choice of tests.
+The whole suite runs in three parts, each on two cores at once where there are two: what only computes, the runs
+from end to end, and windows with all others. LORA_STUDIO_TEST_WORKERS sets another number of cores, also for a
+choice of tests.
 
 `--yes` installs missing system packages without a question: see bootstrap/system.py.
 
@@ -95,7 +95,7 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
         for p in sorted(Path("tests").resolve().iterdir())
         if _holds_tests(p) and p.relative_to(ROOT).as_posix() not in (*COMPUTING, *RUNS)
     ]
-    return _pytest(rest, environment) or runs or computing
+    return _pytest([*together, *rest], alone) or runs or computing
 
 
 def _has_cores() -> bool:
