@@ -208,7 +208,7 @@ def run_studio(
         sys.exit("\n".join(p.sentence for p in compiled.problems))
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=folder))
     run = RunFolder.create(runs, compiled.plan, graph)
-    process = host.start(run, leave_core=False)
+    process = host.start(run)
     cpu: dict[int, float] = {}
     reader, events, watched = EventReader(run.events_path), [], Peak(process.pid)
     while True:

@@ -162,7 +162,7 @@ def _stop_and_resume(project: Path) -> RunFolder:
 
 def _follow(folder: RunFolder, stop_at: int | None = None) -> None:
     """Run a host until it ends; stop it after a step."""
-    watch = Watch.start(folder, leave_core=False)
+    watch = Watch.start(folder)
     while watch.status is None:
         for event in watch.poll():
             if stop_at is not None and event.name == "Metric" and event.get("step") == stop_at:

@@ -138,6 +138,7 @@ class RunThread(QThread):
             watch = Watch.start(
                 self.folder,
                 leave_core=self._leave_core,
+                low_priority=True,
                 commands_from=self._commands_from,
                 skip_progress=True,
             )

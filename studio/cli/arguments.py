@@ -99,7 +99,7 @@ def _all_cores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-cores",
         action="store_true",
-        help="use all CPU cores, even if the settings reserve one for other programs",
+        help="accepted for earlier scripts; a run from the terminal always uses all CPU cores",
     )
 
 

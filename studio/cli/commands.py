@@ -151,11 +151,6 @@ def runs_dir(options: argparse.Namespace) -> Path:
     return Path(options.runs) if options.runs is not None else _settings(options).runs_dir()
 
 
-def leave_core(options: argparse.Namespace) -> bool:
-    """Whether a run reserves one CPU core for other programs."""
-    return not options.all_cores and _settings(options).leave_core
-
-
 def _settings(options: argparse.Namespace) -> AppSettings:
     """The program's settings, read once per command, so that a notice is printed only once."""
     if not hasattr(options, "settings"):
@@ -177,8 +172,8 @@ def _run(file: Path, options: argparse.Namespace) -> int:
     _tell_problems(compiled.problems, file, options.json)
     if compiled.plan is None:
         return 2
-    runs, leaves = runs_dir(options), leave_core(options)
-    forecast = forecast_of(compiled.plan, graph, registry, runs, leaves)
+    runs = runs_dir(options)
+    forecast = forecast_of(compiled.plan, graph, registry, runs, leave_core=False)
     folder = RunFolder.create(runs, compiled.plan, graph, forecast)
     return _attend(folder, options, graph)
 
@@ -186,9 +181,8 @@ def _run(file: Path, options: argparse.Namespace) -> int:
 def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int:
     if not options.json:
         print(f"{line(graph.name, MOST_IN_QUOTES)}: run {folder.id}", flush=True)
-    leaves = leave_core(options)
     untrained = without_training(graph, load_registry())
-    return _follow(folder, lambda: Watch.start(folder, leave_core=leaves), options, untrained)
+    return _follow(folder, lambda: Watch.start(folder), options, untrained)
 
 
 def _follow(

@@ -30,7 +30,7 @@ from studio.system import torch_report
 
 def estimate(options: argparse.Namespace) -> int:
     """Print the estimate of each Train node; 1 if one does not fit into the free memory."""
-    from studio.cli.commands import leave_core, runs_dir
+    from studio.cli.commands import runs_dir
 
     registry = load_registry()
     for sentence in registry.failures:
@@ -45,7 +45,7 @@ def estimate(options: argparse.Namespace) -> int:
             code="no_train",
         )
     torch_report.ask()
-    facts = facts_here(runs_dir(options), registry, leave_core(options), this_machine(graph))
+    facts = facts_here(runs_dir(options), registry, False, this_machine(graph))
     found = [_estimated(graph, registry, project_dir, facts, n, options) for n in trains]
     fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
     return 0 if all(fits) else 1

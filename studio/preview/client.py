@@ -20,7 +20,7 @@ from studio.system.children import module_command, start_child
 
 Handler = Callable[[Reply], None]
 GRACE_S = 1.5
-_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}
+_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 _TAIL = 2000
 _POLL_S = 0.1
 

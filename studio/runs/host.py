@@ -70,11 +70,16 @@ logger = logging.getLogger(__name__)
 
 
 def start(
-    folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
+    folder: RunFolder,
+    *,
+    leave_core: bool = False,
+    low_priority: bool = False,
+    commands_from: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a host for a run, new or resumed. Commands written from now on are for it, or those
-    behind ``commands_from`` bytes. The process outlives the caller. Raises ``OSError`` if the run
-    folder cannot be written or no process can be started."""
+    behind ``commands_from`` bytes. A new run leaves a core free where ``leave_core`` is set and there
+    are many; ``low_priority`` lets other programs go first. The process outlives the caller. Raises
+    ``OSError`` if the run folder cannot be written or no process can be started."""
     _started[:] = [p for p in _started if p.poll() is None]
     offset = size_of(folder.commands_path) if commands_from is None else commands_from
     command = [
@@ -86,6 +91,7 @@ def start(
         "--commands-from",
         str(offset),
         *(["--leave-core"] if leave_core else []),
+        *(["--low-priority"] if low_priority else []),
     ]
     if not is_utf8(folder.path):
         raise OSError(errno.EILSEQ, "its name is not valid UTF-8", str(folder.path))
@@ -152,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commands-from", type=int, default=None)
     parser.add_argument("--leave-core", action="store_true")
+    parser.add_argument("--low-priority", action="store_true")
     options = parser.parse_args(argv)
     folder = RunFolder(options.folder.resolve())
     if not folder.path.is_dir():
@@ -161,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.commands_path,
         size_of(folder.commands_path) if options.commands_from is None else options.commands_from,
     )
-    _settle(folder, control)
+    _settle(folder, control, options.low_priority)
     lock = HostLock(folder.lock_path)
     try:
         acquired = lock.acquire(LOCK_PATIENCE_S)
@@ -177,12 +184,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _hold(folder, control, reader, options.leave_core)
 
 
-def _settle(folder: RunFolder, control: Control) -> None:
+def _settle(folder: RunFolder, control: Control, low_priority: bool) -> None:
     """Session, mark, priority, signals and output; on Windows its helpers end with it."""
     os.environ[processes.MARK] = processes.mark(folder.path)
     processes.lead_session()
     windows.Job().add()
-    processes.be_kind()
+    processes.set_priority(low_priority)
     processes.adopt_orphans()
     log = open_for_appending(folder.log_path)
     for stream in (1, 2):

@@ -25,6 +25,8 @@ MARK = "LORA_STUDIO_RUN"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SAME_S = 1.0
+LOW_PRIORITY = 10
+"""The nice value of a run that lets other programs go first: a tenth of their share of a busy core."""
 
 
 def mark(run: Path) -> str:
@@ -138,14 +140,31 @@ def is_alive(pid: int, created: float) -> bool:
         return False
 
 
-def be_kind() -> None:
-    """Lower this process's priority a little, so that the desktop stays responsive. Not on Windows, where a process
-    of a lower priority class runs on the efficient cores of a hybrid processor only: there it asks for all cores."""
-    if sys.platform == "win32":
-        windows.use_all_cores()
-        return
+def set_priority(low: bool) -> None:
+    """Keep the usual priority, or lower that of this process and of those that it will start, so that the desktop
+    stays responsive while all cores compute. On Windows a lower priority class alone would put the process on the
+    efficient cores of a hybrid processor, so that it also asks for all cores."""
+    if low:
+        _be_kind()
+    windows.use_all_cores()
+
+
+def _be_kind() -> None:
+    with contextlib.suppress(psutil.Error, OSError):
+        if sys.platform == "win32":
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            os.nice(LOW_PRIORITY)
+    if sys.platform == "linux":
+        _be_kind_as_a_session()
+
+
+def _be_kind_as_a_session() -> None:
+    """Linux may share the cores among sessions first (autogroup), where the priority of a process counts only within
+    its own session. This one leads its session, which gets the same priority."""
     with contextlib.suppress(OSError):
-        os.nice(5)
+        if os.getsid(0) == os.getpid():
+            Path("/proc/self/autogroup").write_text(str(LOW_PRIORITY), encoding="ascii")
 
 
 def lead_session() -> None:

@@ -62,7 +62,8 @@ class Watch:
     def start(
         folder: RunFolder,
         *,
-        leave_core: bool = True,
+        leave_core: bool = False,
+        low_priority: bool = False,
         commands_from: int | None = None,
         skip_progress: bool = False,
     ) -> Watch:
@@ -70,7 +71,12 @@ class Watch:
         run folder cannot be written, the watch reports that as a failure of the run."""
         past = size_of(folder.events_path)
         try:
-            process = host.start(folder, leave_core=leave_core, commands_from=commands_from)
+            process = host.start(
+                folder,
+                leave_core=leave_core,
+                low_priority=low_priority,
+                commands_from=commands_from,
+            )
         except OSError as error:
             watch = Watch(folder, None, past, skip_progress=skip_progress)
             watch._refused = event("StepFailed", **failure(error, "The run", folder.path))

@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 
 GIB = 2**30
+FEW_CORES = 4
+"""Up to as many cores, a run uses all of them: with two, one core less halves its speed."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,13 @@ def cpu_count() -> int:
 
 
 def planned_threads(leave_core: bool) -> int:
-    """Threads that a new run computes with: those that ``OMP_NUM_THREADS`` asks for, else all cores,
-    or all but one."""
+    """Threads that a new run computes with: those that ``OMP_NUM_THREADS`` asks for, else all cores, or
+    all but one where ``leave_core`` is set and there are more than ``FEW_CORES``."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)
     cores = cpu_count()
-    return max(1, cores - 1) if leave_core else cores
+    return cores - 1 if leave_core and cores > FEW_CORES else cores
 
 
 def ram_total_gib() -> float:

@@ -22,6 +22,18 @@ def test_processor_and_memory() -> None:
     assert 0 < hardware.ram_free_gib() <= hardware.ram_total_gib()
 
 
+@pytest.mark.parametrize(("cores", "left"), [(1, 1), (2, 2), (4, 4), (5, 4), (16, 15)])
+def test_a_core_is_left_free_only_where_there_are_many(
+    monkeypatch: pytest.MonkeyPatch, cores: int, left: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(hardware, "cpu_count", lambda: cores)
+    assert hardware.planned_threads(leave_core=True) == left
+    assert hardware.planned_threads(leave_core=False) == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert hardware.planned_threads(leave_core=True) == 3
+
+
 def test_doctor_report() -> None:
     facts = doctor.gather()
     text = doctor.as_text(facts)

@@ -127,16 +127,18 @@ def test_nothing_is_asked_of_other_systems() -> None:
 # ------------------------------------------------------------------ cores
 
 
-def test_a_run_uses_all_cores_at_its_usual_priority(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("low_priority", [False, True])
+def test_a_run_uses_all_cores_also_at_low_priority(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, low_priority: bool
 ) -> None:
-    """A lower priority class would put it on the efficient cores of a hybrid processor."""
+    """A lower priority class alone would put it on the efficient cores of a hybrid processor."""
     lowered: list[Any] = []
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(processes.psutil, "BELOW_NORMAL_PRIORITY_CLASS", 16384, raising=False)
     monkeypatch.setattr(processes.psutil.Process, "nice", lambda self, value: lowered.append(value))
     monkeypatch.setattr(os, "nice", lowered.append)
-    processes.be_kind()
-    assert lowered == []
+    processes.set_priority(low_priority)
+    assert lowered == ([16384] if low_priority else [])
     assert kernel.calls == [("throttling", (4, 1, 1, 0))]
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from PySide6.QtCore import QObject, QThread, Slot
 
@@ -17,7 +18,9 @@ from studio import events
 from studio.events import Event
 from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
+from studio.runs.processes import LOW_PRIORITY
 from studio.runs.state import RunState
+from studio.system.hardware import planned_threads
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import events_of, finished, names
 from tests.timing import WAIT_MS, cpu_limit
@@ -88,6 +91,23 @@ def test_a_run_from_start_to_end(qtbot, tmp_path: Path, mode: str) -> None:
     assert same_process == (mode == "thread")
     assert run.environment()["packages"]["pydantic"]
     assert not run.is_running()
+
+
+@pytest.mark.parametrize("leave_core", [False, True])
+def test_a_run_of_the_window_has_low_priority_and_may_leave_a_core(
+    qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave_core: bool
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run, leave_core=leave_core)
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    process = psutil.Process(screen.events[0].get("pid"))
+    assert process.nice() == min(19, psutil.Process().nice() + LOW_PRIORITY)
+    assert run.environment()["threads"] == planned_threads(leave_core)
+    thread.stop()
+    qtbot.waitUntil(lambda: screen.ends == ["stopped"])
 
 
 @pytest.mark.parametrize("mode", ["host", "thread"])

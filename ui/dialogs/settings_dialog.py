@@ -59,8 +59,9 @@ class ProgramSettings(Settings):
     leave_core: bool = setting(
         True,
         "Reserve one CPU core",
-        "Leaves one CPU core free during training, so that the computer stays responsive. "
-        "Training is slightly slower.",
+        "A run that is started in the window leaves one CPU core free on computers with more than 4 cores. With "
+        "fewer, it uses all of them, as runs from the terminal do. Runs of the window have low priority, so that the "
+        "computer stays responsive.",
     )
     keep_awake: bool = setting(
         True,

@@ -84,7 +84,7 @@ class RunController(QObject):
 
     @property
     def leaves_core(self) -> bool:
-        """Whether a run reserves one CPU core for other programs."""
+        """Whether a run of the window leaves one CPU core to other programs where there are many."""
         return self._settings().leave_core
 
     @property

@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from studio.cli.report import print_results
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.system.hardware import cpu_count
+from studio.system.settings import AppSettings, save_settings
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, finished
 from tests.timing import WAIT_S, wait_until
@@ -79,6 +82,23 @@ def test_run_in_json_and_nothing_else(tmp_path: Path) -> None:
     assert all({"event", "time"} <= set(e) for e in events)
     assert out == only_run(tmp_path).events_path.read_text(encoding="utf-8")
     assert [e["step"] for e in events if e["event"] == "Metric"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("option", [[], ["--all-cores"]])
+def test_a_run_from_the_terminal_uses_all_cores_at_its_usual_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    """Whatever is set for runs of the window."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path))
+    save_settings(AppSettings(leave_core=True))
+    file = toy_runs.project(tmp_path, train={"steps": 1}, block={"how": "priority"})
+    code, out, err = studio("run", file, "--runs", tmp_path / "runs", "--json", *option)
+    assert (code, err) == (0, "")
+    events = rows(out)
+    assert events[0]["threads"] == cpu_count()
+    (said,) = (e["sentence"] for e in events if e["event"] == "Notice")
+    assert said == f"nice {psutil.Process().nice()}"
 
 
 @pytest.mark.parametrize(("how", "code"), [("studio_error", 1), ("fail", 1)])

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from studio.events import Event
-from studio.runs import host
+from studio.runs import host, processes
 from studio.runs.lock import HostLock
 from studio.runs.watch import Watch
 from studio.system import hardware
@@ -55,13 +55,21 @@ def test_it_marks_the_environment_as_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert held == [f"the run {run.id}"]
 
 
-def test_it_leads_a_session_is_kind_and_loads_no_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("low_priority", [False, True])
+def test_it_leads_a_session_has_its_priority_and_loads_no_torch(
+    tmp_path: Path, low_priority: bool
+) -> None:
+    """A run of the window lets other programs go first, one of the terminal does not."""
     run = toy_runs.folder(tmp_path, block={"how": "check"})
-    watch = start(run)
+    watch = Watch.start(run, low_priority=low_priority)
     events = follow(watch, until=lambda e: e.name == "Phase" and e.node == "block")
     process = psutil.Process(events[0].get("pid"))
     assert os.getsid(process.pid) == process.pid
-    assert process.nice() >= 5
+    usual = psutil.Process().nice()
+    assert process.nice() == (min(19, usual + processes.LOW_PRIORITY) if low_priority else usual)
+    shared = Path(f"/proc/{process.pid}/autogroup")
+    if low_priority and shared.exists():
+        assert shared.read_text(encoding="ascii").split()[-1] == str(processes.LOW_PRIORITY)
     assert process.environ()["LORA_STUDIO_EXTENSIONS"]
     assert not [m for m in process.memory_maps() if "libtorch" in m.path]
     process.send_signal(signal.SIGHUP)
@@ -115,6 +123,9 @@ def test_threads_leave_a_core_and_stay_on_resume(
     assert host.set_threads(run, leave_core=False) == 8
     run.environment_path.write_text(json.dumps({"threads": 3}), encoding="utf-8")
     assert host.set_threads(run, leave_core=True) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    run.environment_path.unlink()
+    assert host.set_threads(run, leave_core=False) == 5  # what the user asks for
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, "")  # put back by monkeypatch

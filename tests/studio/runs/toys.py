@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from studio.errors import StudioError
 from studio.export_folder.llama_cpp import NO_READER
 from studio.export_folder.parity import Check
@@ -56,6 +58,7 @@ class BlockSettings(Settings):
         "quit",
         "unfit",
         "unproven",
+        "priority",
     ] = setting("no", "How", "In which way the step misbehaves.")
     label: str = setting("", "Label", "Any text.")
 
@@ -161,6 +164,8 @@ def _misbehave(context: StepContext, how: str) -> None:
         raise RuntimeError("a bug in a toy")
     elif how == "exit":
         sys.exit("a library that calls exit")
+    elif how == "priority":
+        context.notice(f"nice {psutil.Process().nice()}", level="info")
     elif how == "studio_error":
         raise StudioError(
             "The rows are no good.", hint="Mend them.", field="how", code="toy", line=7
