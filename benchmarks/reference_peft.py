@@ -88,13 +88,18 @@ def encode(row, tok, seq_len, full_loss):
                 "assistant: " if gen else ""
             )
 
-        whole, head = render(msgs, False), render(msgs[:-1], True)
-        if not whole.startswith(head):
-            head = ""
-        a = tok(head, add_special_tokens=False)["input_ids"] if head else []
-        b = tok(whole[len(head) :], add_special_tokens=False)["input_ids"]
-        ids = a + b
-        labels = list(ids) if full_loss else [-100] * len(a) + list(b)
+        ids, labels, done = [], [], ""
+        for i, message in enumerate(msgs):  # every answer has labels, as in the studio
+            if message["role"] != "assistant":
+                continue
+            head, whole = render(msgs[:i], True), render(msgs[: i + 1], False)
+            if not (head.startswith(done) and whole.startswith(head)):
+                sys.exit("the chat template does not render a conversation turn by turn")
+            a = tok(head[len(done) :], add_special_tokens=False)["input_ids"]
+            b = tok(whole[len(head) :], add_special_tokens=False)["input_ids"]
+            ids += a + b
+            labels += (a if full_loss else [-100] * len(a)) + b
+            done = whole
     return {"input_ids": ids[:seq_len], "labels": labels[:seq_len]}
 
 

@@ -57,9 +57,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batching", choices=ways, default="padded", help="of the studio")
     parser.add_argument(
         "--against",
-        choices=["reference", *ways],
+        choices=["reference", "unfused", *ways],
         default="reference",
-        help="compare with the plain script, or with the studio and another batching",
+        help="compare with the plain script, or with the studio: without fused functions, or with another batching",
     )
     parser.add_argument(
         "--ragged", type=int, default=0, help="join 1 to so many chats into one row, seeded"
@@ -151,10 +151,14 @@ def run_other(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> d
     """One run of the other side."""
     if a.against == "reference":
         return run_reference(a, model, data)
+    if a.against == "unfused":
+        return run_studio(a, model, data, folder, a.batching, fused=False)
     return run_studio(a, model, data, folder, a.against)
 
 
-def graph_of(a: argparse.Namespace, model: Path, data: Path, batching: str) -> Any:
+def graph_of(
+    a: argparse.Namespace, model: Path, data: Path, batching: str, fused: bool = True
+) -> Any:
     """The project that the studio runs."""
     from studio.graph.graph import Graph, Node, Wire
 
@@ -170,6 +174,7 @@ def graph_of(a: argparse.Namespace, model: Path, data: Path, batching: str) -> A
         "train_on": a.train_on,
         "gradient_checkpointing": a.gradient_checkpointing,
         "batching": batching,
+        "fused": fused,
     }
     nodes = (
         Node("data", "dataset", {"source": str(data), "validation_fraction": 0.0}),
@@ -193,7 +198,7 @@ def graph_of(a: argparse.Namespace, model: Path, data: Path, batching: str) -> A
 
 
 def run_studio(
-    a: argparse.Namespace, model: Path, data: Path, folder: Path, batching: str
+    a: argparse.Namespace, model: Path, data: Path, folder: Path, batching: str, fused: bool = True
 ) -> dict[str, Any]:
     """One run in the run host, in a runs folder of its own so that nothing is taken from cache."""
     from studio.graph.registry import load_registry
@@ -202,7 +207,7 @@ def run_studio(
     from studio.runs.follow import EventReader
     from studio.runs.plan import compile_plan
 
-    graph = graph_of(a, model, data, batching)
+    graph = graph_of(a, model, data, batching, fused)
     compiled = compile_plan(graph, load_registry(), folder)
     if compiled.plan is None:
         sys.exit("\n".join(p.sentence for p in compiled.problems))
