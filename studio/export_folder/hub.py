@@ -22,7 +22,7 @@ _AGAIN = "Resume the run to upload what is missing."
 
 
 def is_offline(variables: Mapping[str, str] = os.environ) -> bool:
-    """Whether ``huggingface_hub`` is told to stay offline."""
+    """Whether a variable of the environment keeps ``huggingface_hub`` from sending requests."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(variables.get(name, "").upper() in _YES for name in names)
 

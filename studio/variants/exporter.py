@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, Option
+from studio.graph.schema import Settings
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Written:
     place: str = ""
 
 
-def _no_links(value: Exportable, settings: Any) -> int:
+def _no_links(value: Exportable, settings: Settings) -> int:
     del value, settings
     return 0
 
@@ -74,7 +75,7 @@ def _no_options(context: CheckContext, name: str) -> Sequence[Option]:
     return ()
 
 
-def _usual_place(settings: Any, project: str, chosen: Path | None) -> Path | None:
+def _usual_place(settings: Settings, project: str, chosen: Path | None) -> Path | None:
     del settings, project, chosen
     return None
 
@@ -112,6 +113,6 @@ class Exporter:
         Callable[[StepContext, Exportable, Any, Path, Sequence[Check]], dict[str, Any]] | None
     ) = None
 
-    def kind(self, value: Exportable, settings: Any) -> str:
+    def kind(self, value: Exportable, settings: Settings) -> str:
         """The kind of the artifact that is made with these settings of the exporter."""
         return self.kind_with(value, settings) if self.kind_with else self.artifact_kind(value)

@@ -23,6 +23,7 @@ from studio.export_folder.trained_on import base_facts
 from studio.graph.context import StepContext
 from studio.graph.node_type import Variant
 from studio.graph.project import json_text
+from studio.graph.schema import Settings
 from studio.system import busy_files, disk
 from studio.system.atomic import write_atomic
 from studio.training.export.parity.gate import check_export
@@ -173,7 +174,7 @@ def _value(data: Mapping[str, Any]) -> Exportable:
 
 
 def needed_bytes(
-    exporter: Exporter, value: Exportable, settings: Any, folder: Path, *, in_run: bool
+    exporter: Exporter, value: Exportable, settings: Settings, folder: Path, *, in_run: bool
 ) -> int:
     """The free space that the export needs at its peak: its files, model card, manifest and report. Links take none, if
     the weights are on the same disk."""

@@ -121,7 +121,7 @@ def test_a_run_installs_it_first(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With the real pip; a failed installation is told, and the warning keeps its command."""
+    """With the real pip: a failed installation is reported, and the warning still names its command."""
     found = environment.site_packages / "tiny_reader.py"
     monkeypatch.setattr(install_offer, "of_problem", {"no_llama_cpp": TINY}.get)
     monkeypatch.setattr(llama_cpp, "is_installed", found.is_file)
