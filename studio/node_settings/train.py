@@ -729,6 +729,16 @@ class TrainSettings(Settings):
         "memory and is about a third slower.",
         group="Memory",
     )
+    fused: bool = setting(
+        True,
+        "Fused functions",
+        "Compute the layers of the model with functions that save less for the backward pass: the same loss and "
+        "gradients up to rounding, in less time and memory. For LoRA, rsLoRA and LoRA+ without dropout and without "
+        "quantization; other layers are computed as usual. Before the first step both ways are compared on rows of "
+        "the training; if they differ, the fused functions are not used, and a notice says so.",
+        group="Memory",
+        advanced=True,
+    )
     seed: int = setting(
         0,
         "Seed",

@@ -2,18 +2,25 @@
 
 An evaluation compares two models, so both must be prompted in exactly the same way. Prompts are
 sorted by length to reduce padding, a batch ends when all its answers have ended, and a run can be
-stopped at every token.
+stopped at every token. What all prompts begin with, such as a system message and an instruction, is
+computed once, where the model keeps the keys and values of all tokens.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import DynamicLayer
 
 from studio.training.tokens.ends import turn_end_id
+
+LEAST_SHARED = 8
+"""The common beginning of prompts is kept from this many tokens on."""
 
 
 class Answer(NamedTuple):
@@ -65,6 +72,10 @@ def greedy_answers(
     order = sorted(asked, key=lambda i: len(prompts[i]))
     answers = [Answer("")] * len(prompts)
     ends = end_ids(model, tokenizer)
+    shared = common_beginning([prompts[i] for i in order])
+    kept = keys_and_values(model, shared) if len(shared) >= LEAST_SHARED else None
+    if kept is None:
+        shared = []
     for start in range(0, len(order), batch_size):
         check()
         numbers = order[start : start + batch_size]
@@ -76,7 +87,10 @@ def greedy_answers(
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
-        batch = left_padded(rows, tokenizer.pad_token_id, model.device)
+        batch = padded_behind(shared, rows, tokenizer.pad_token_id, model.device)
+        if kept is not None:
+            batch["past_key_values"] = copy.deepcopy(kept)
+            batch["past_key_values"].batch_repeat_interleave(len(rows))
         out = model.generate(
             **batch,
             generation_config=config,
@@ -90,14 +104,55 @@ def greedy_answers(
     return answers
 
 
+def common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all ``prompts`` begin with, without the last token of any of them: what comes after them has to
+    be computed for each. Empty for a single prompt."""
+    if len(prompts) < 2:
+        return []
+    first, last = (
+        min(map(list, prompts)),
+        max(map(list, prompts)),
+    )  # in order: all others are between them
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return [token for token, _ in same][: min(map(len, prompts)) - 1]
+
+
+def keys_and_values(model: Any, ids: Sequence[int]) -> DynamicCache | None:
+    """Keys and values of ``ids`` in every layer; ``None`` where a layer keeps something else, such as those of the
+    last tokens only or the state of a recurrence."""
+    cache = DynamicCache(config=model.config.get_text_config())
+    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    try:
+        found = model(
+            input_ids=torch.tensor([list(ids)], device=model.device),
+            past_key_values=cache,
+            use_cache=True,
+        ).past_key_values
+    except (TypeError, ValueError, AttributeError):
+        return None
+    complete = isinstance(found, DynamicCache) and found.get_seq_length() == len(ids)
+    return found if complete else None
+
+
 def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Any]:
     """``input_ids`` and ``attention_mask``, each (batch, longest row)."""
+    return padded_behind([], rows, pad_id, device)
+
+
+def padded_behind(
+    shared: Sequence[int], rows: Sequence[Sequence[int]], pad_id: int, device: Any
+) -> dict[str, Any]:
+    """``input_ids`` and ``attention_mask``, each (batch, longest row): rows that begin with ``shared``, padded behind
+    it, on the left if it is empty."""
     width = max(len(r) for r in rows)
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
+    first = len(shared)
     for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = torch.tensor(row)
-        mask[i, width - len(row) :] = 1
+        for part, place in ((row[:first], 0), (row[first:], width - len(row) + first)):
+            ids[i, place : place + len(part)] = torch.tensor(part, dtype=torch.long)
+            mask[i, place : place + len(part)] = 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 

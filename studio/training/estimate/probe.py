@@ -22,6 +22,7 @@ from studio.estimate.memory import Batch
 from studio.node_settings.train import TrainSettings
 from studio.system import device as device_choice
 from studio.training.batch.attention import use_row_attention
+from studio.training.fused.swap import fuse
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.sft import choose_head, summed_loss
 from studio.training.tokens.masks import IGNORED
@@ -53,6 +54,8 @@ def run_probe(
     if mode.checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.fused:
+        fuse(model)
     rows = _batch(batch, int(model.get_input_embeddings().weight.shape[0]), device)
     if mode.joined:
         use_row_attention(model)

@@ -30,6 +30,8 @@ from studio.system.memory import is_on_gpu, out_of_memory_in, read_memory
 from studio.training.adapter.insight import InsightMeter
 from studio.training.batch.batches import Batch, tokens_in
 from studio.training.batch.batching import BatchPlan
+from studio.training.fused.swap import Fused
+from studio.training.loop.fusing import fuse_checked
 from studio.training.loop.noise import noisy_embeddings
 from studio.training.loop.nonfinite import diverged
 from studio.training.loop.optim import build_optimizer, build_schedule
@@ -179,9 +181,11 @@ class TrainingLoop:
         state.accelerator, state.head = accelerator, None
         if self.recomputes_activations:
             enable_gradient_checkpointing(model)
+        fused = Fused()
         try:
             _, self.optimizer = accelerator.prepare(model, state.optimizer)
             model.zero_grad()
+            fused = self._fuse()
             state.restore(resumed)
             self._catch_up()
             self._pass_began = self._step_ended = time.perf_counter()
@@ -195,8 +199,17 @@ class TrainingLoop:
                 raise
             return "GPU" if is_on_gpu(reported) else "CPU"
         finally:
+            fused.undo()
             release(accelerator, model)
         return None
+
+    def _fuse(self) -> Fused:
+        """Use the fused functions, if they are wanted and give what the plain ones give."""
+        if not self.settings.fused:
+            return Fused()
+        return fuse_checked(
+            self.context, self.state, self.plan.rows, self.plan.pad_id, self.plan.padding_free
+        )
 
     def train_step(self, batches: Sequence[Batch]) -> None:
         """One optimizer step, and everything that is due after it.
