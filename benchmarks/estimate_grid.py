@@ -45,6 +45,8 @@ SHAPES = (
 MODES = {
     "bf16": Mode(),
     "bf16, padded": Mode(masked=True),
+    "bf16, padding-free": Mode(joined=True),
+    "float32, padding-free": Mode(weights=4, autocast=False, joined=True),
     "bf16, checkpointing": Mode(checkpointing=True),
     "float32": Mode(weights=4, autocast=False),
     "bf16, no autocast": Mode(autocast=False),

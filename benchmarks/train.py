@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--train-on", choices=["answers", "all"], default="answers")
     ways = ["padded", "padding_free", "packed"]
-    parser.add_argument("--batching", choices=ways, default="padded", help="of the studio")
+    parser.add_argument("--batching", choices=ways, default="padding_free", help="of the studio")
     parser.add_argument(
         "--against",
         choices=["reference", "unfused", *ways],

@@ -28,8 +28,9 @@ READS_ATTENTION = ("o_proj", "out_proj", "dense", "c_proj")
 class Mode:
     """How a step computes. ``weights`` and ``adapter`` are bytes per stored number; ``head`` says
     whether logits are made for label tokens only, and in parts when they are many; ``masked`` whether
-    rows are padded. ``plain`` is the model's own loss, which keeps its logits. ``repeats_keys``: no fused kernel
-    takes fewer key heads than query heads (``studio.training.model.attention_kernel``)."""
+    rows are padded, ``joined`` whether they share a sequence. ``plain`` is the model's own loss, which keeps
+    its logits. ``repeats_keys``: no fused kernel takes fewer key heads than query heads
+    (``studio.training.model.attention_kernel``)."""
 
     weights: int = 2
     adapter: int = 4
@@ -43,6 +44,7 @@ class Mode:
     device: Literal["cpu", "cuda"] = "cpu"
     full: bool = False
     repeats_keys: bool = False
+    joined: bool = False
 
     @property
     def stream(self) -> int:
@@ -76,6 +78,7 @@ def layer_bytes(
         + _feed_forward(shape, mode)
         + _adapters(shape, targets, mode)
         + _outputs(targets, mode)
+        + _joined(shape, targets, mode)
         + _dropouts(shape, mode)
     )
     return tokens * per_token + _casts(targets, mode) + _matrices(targets, mode)
@@ -111,6 +114,16 @@ def _attention(shape: Shape, mode: Mode, length: int) -> int:
     elif mode.masked:
         kept += w * length
     return kept
+
+
+def _joined(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
+    """Rows whose attention is computed one by one: what it keeps are the rows, and what is read next is their copy
+    in one tensor. One kernel for all rows (``studio.training.batch.attention``) makes no copy."""
+    if not mode.joined or (mode.device == "cuda" and not mode.repeats_keys):
+        return 0
+    reads = any(_is_output(t.linear.name) and t.kept.reads for t in targets)
+    kept = mode.full or (reads and mode.copies is None and not mode.dropout)
+    return mode.stream * shape.query if kept else 0
 
 
 def _feed_forward(shape: Shape, mode: Mode) -> int:

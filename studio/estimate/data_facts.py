@@ -34,7 +34,8 @@ _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 class DataFacts:
     """``rows`` before the validation split, or without the ``validation`` rows. Lengths in tokens;
     ``labels`` is the share of tokens that are answers. ``exact`` when they were counted with the
-    tokenizer. ``texts`` are the lengths of the rows that were looked at, where all are plain text."""
+    tokenizer. ``lengths`` are those of the rows that were looked at, ``texts`` the same where all are plain
+    text."""
 
     rows: int
     mean: float
@@ -43,6 +44,7 @@ class DataFacts:
     exact: bool = False
     validation: int = 0
     texts: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()
 
 
 def in_pieces(data: DataFacts, length: int) -> DataFacts:
@@ -62,7 +64,16 @@ def in_pieces(data: DataFacts, length: int) -> DataFacts:
         mean=tokens / pieces,
         longest=min(data.longest, length),
         texts=(),
+        lengths=tuple(n for text in data.texts for n in _pieces(text, length)),
     )
+
+
+def _pieces(text: int, length: int) -> Iterator[int]:
+    """The lengths of the rows that plain text of ``text`` tokens is split into."""
+    while text > length:
+        yield length
+        text -= length - 1
+    yield text
 
 
 def read_data_facts(path: Path, documents: Documents = "file") -> DataFacts | None:
@@ -99,6 +110,7 @@ def _facts(path: Path, documents: Documents, stamp: int, size: int) -> DataFacts
         max(lengths),
         min(1.0, share),
         texts=tuple(lengths) if all(_plain(r) for r in rows) else (),
+        lengths=tuple(lengths),
     )
 
 
@@ -113,7 +125,8 @@ def _text_facts(head: bytes, size: int, documents: Documents) -> DataFacts | Non
     if not lengths:
         return None
     count, mean = round(len(lengths) * more), sum(lengths) / len(lengths)
-    return DataFacts(count, mean, max(lengths), 1.0, texts=tuple(lengths))
+    each = tuple(lengths)
+    return DataFacts(count, mean, max(lengths), 1.0, texts=each, lengths=each)
 
 
 def _text_tokens(characters: float) -> int:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.estimate.job import Facts, Job, counted_of, job_of, method_of, mode_of
-from studio.estimate.lengths import tokens_per_step
+from studio.estimate.job import Facts, Job, counted_of, is_padded, job_of, method_of, mode_of
+from studio.estimate.lengths import padded_tokens, tokens_per_step
 from studio.estimate.machine import Machine, machine_key, this_machine
 from studio.estimate.pace import Pace
 from studio.estimate.rows import rows_of, sources_of
@@ -143,6 +143,7 @@ def _pace(job: Job, machine: Machine, timing: Timing, when: float) -> Pace | Non
         job.shape.linear_weights,
         sources_of(job),
         counted=tokens / assumed,
+        padding=padded_tokens(train, data, is_padded(job)),
         spread=timing.spread,
         evaluating=timing.evaluating_s / forward if forward else None,
         sampling_s=timing.sampling_s / timing.sampled if timing.sampled else None,

@@ -263,6 +263,7 @@ def mode_of(job: Job, machine: Machine) -> Mode:
     if dtype == "auto":
         dtype = machine.auto_dtype
     full, half = job.lora is None, dtype != "float32"
+    padded = is_padded(job)
     at_once = full or dtype == "float16" or _adapts_head(job.lora)  # all logits
     return Mode(
         weights=4 if full or not half else 2,
@@ -272,11 +273,23 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         double_quant=job.base.double_quant,
         checkpointing=job.train.gradient_checkpointing,
         head="rows" if at_once else "chunks",
-        masked=job.train.batching == "padded" and job.train.batch_size > 1,
+        masked=padded and job.train.batch_size > 1,
         dropout=job.lora.dropout if job.lora is not None else 0.0,
         device="cuda" if machine.device == "cuda" else "cpu",
         full=full,
         repeats_keys=machine.device == "cuda" and not (half and machine.bfloat16),  # FlashAttention
+        joined=not padded and (job.train.batch_size > 1 or job.train.batching == "packed"),
+    )
+
+
+def is_padded(job: Job) -> bool:
+    """Whether a training pads its rows, by choice or because its method or its model needs it
+    (``studio.training.batch.batching``), as far as that is known without the model."""
+    masks_only = job.shape is not None and job.shape.eager_attention
+    return (
+        job.train.batching == "padded"
+        or method_of(job) == "alora"
+        or (job.train.batching == "padding_free" and masks_only)
     )
 
 

@@ -5,10 +5,13 @@ Also the tokens of its evaluations and samples, whose time counts, too.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from studio.estimate.data_facts import DataFacts
 from studio.runs.cadence import MOST_PROMPTS, Cadence, Length, cadence_of, length_of
+
+_LOOK_AT = 2000
 
 
 def rows_per_unit(train: Any, data: DataFacts) -> float:
@@ -37,6 +40,21 @@ def tokens_per_step(train: Any, data: DataFacts) -> float:
 def mean_length(train: Any, data: DataFacts) -> float:
     """Tokens of a row as it is trained on."""
     return min(data.mean, float(train.max_length))
+
+
+def padded_tokens(train: Any, data: DataFacts | None, padded: bool) -> float:
+    """Tokens that batches hold for each token of a row: 1, and more with padding. From the rows that were looked
+    at, in an order of their own."""
+    if data is None or not padded or len(data.lengths) < 2:
+        return 1.0
+    lengths = [min(n, int(train.max_length)) for n in data.lengths[:_LOOK_AT]]
+    size = int(train.batch_size)
+    grouped = train.batching == "padded" and train.group_by_length
+    random.Random(0).shuffle(lengths)
+    if grouped:
+        lengths.sort()
+    batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
+    return sum(len(b) * max(b) for b in batches) / max(1, sum(lengths))
 
 
 def seen_tokens(train: Any, data: DataFacts | None, steps: int | None) -> int | None:

@@ -52,6 +52,8 @@ _MODE_WORDS = {
     "head": "loss",
     "full": "method",
     "repeats_keys": "attention",
+    "masked": "batching",
+    "joined": "batching",
 }
 MOST_DIFFERENCES = 2
 """Maximum number of differences that are named."""
@@ -124,7 +126,7 @@ def differences(now: Conditions, then: Conditions) -> list[str]:
     if then.method != now.method:
         full = then.method == FULL_FINE_TUNING
         found.append("with full fine-tuning" if full else f"with the method {then.method}")
-    changed = (word for k, word in _MODE_WORDS.items() if now.mode[k] != then.mode.get(k))
+    changed = (word for k, word in _MODE_WORDS.items() if now.mode[k] != then.mode.get(k, False))
     found += [f"with different {word}" for word in dict.fromkeys(changed)]
     if then.optimizer != now.optimizer:
         found.append(f"with the optimizer {then.optimizer}")

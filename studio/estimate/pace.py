@@ -45,8 +45,9 @@ class Pace:
     """The measured speed of a training on this machine.
 
     ``operations`` are those per token, ``batch_tokens`` the tokens of a micro-batch, ``counted`` the
-    tokens of its rows by those that an estimate assumes for them, ``spread`` how far the middle half
-    of its steps lie apart (a share). The rest is what was seen besides, ``None`` where it did not occur:
+    tokens of its rows by those that an estimate assumes for them, ``padding`` the tokens that its batches
+    held for each of a row, ``spread`` how far the middle half of its steps lie apart (a share). The rest is
+    what was seen besides, ``None`` where it did not occur:
     ``evaluating`` is the time of evaluations by that of as many operations in training,
     ``sampling_s`` seconds for each token that was written, ``saving`` the seconds between steps by those
     of the steps, ``around_s`` the seconds before the first and after the last step.
@@ -62,6 +63,7 @@ class Pace:
     weights: int
     data: tuple[str, ...] = ()
     counted: float = 1.0
+    padding: float = 1.0
     spread: float = 0.0
     evaluating: float | None = None
     sampling_s: float | None = None
@@ -72,7 +74,7 @@ class Pace:
 @dataclass(frozen=True)
 class Work:
     """The work of a training. ``evaluated`` are tokens of all evaluations, ``sampled`` those that
-    samples write at most."""
+    samples write at most, ``padding`` the tokens that a batch holds for each of a row."""
 
     model: str
     way: Way
@@ -83,6 +85,7 @@ class Work:
     data: tuple[str, ...] = ()
     evaluated: float = 0.0
     sampled: float = 0.0
+    padding: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def duration(work: Work, paces: Sequence[Pace], now: float | None = None) -> Dur
     per_token = work.operations / pace.operations / pace.tokens_per_s
     same_data = bool(work.data) and work.data == pace.data
     tokens = pace.counted if same_data else 1.0
-    training = tokens * work.tokens * per_token
+    training = tokens * work.tokens * per_token * work.padding / pace.padding
     again = pace.evaluating if pace.evaluating is not None else 1.0
     parts = {
         "training": training,

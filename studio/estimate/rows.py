@@ -38,7 +38,12 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
     mean = sum(d.rows * d.mean for d in each) / max(1, rows)
     labels = sum(d.rows * d.mean * d.labels for d in each) / max(1.0, rows * mean)
     data = DataFacts(
-        rows, mean, max(d.longest for d in each), labels, validation=sum(d.validation for d in each)
+        rows,
+        mean,
+        max(d.longest for d in each),
+        labels,
+        validation=sum(d.validation for d in each),
+        lengths=tuple(n for d in each for n in d.lengths),
     )
     return data, ["Token counts are estimated as a quarter of the number of characters."]
 
@@ -78,6 +83,7 @@ def _facts(files: tuple[Path, ...], settings: DatasetSettings) -> DataFacts | No
         max(f.longest for f in known),
         labels,
         texts=tuple(n for f in known for n in f.texts) if all(f.texts for f in known) else (),
+        lengths=tuple(n for f in known for n in f.lengths),
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
-from studio.estimate.job import Job, method_of
+from studio.estimate.job import Job, is_padded, method_of
 from studio.estimate.lengths import (
     mean_length,
     measuring_tokens,
     optimizer_steps,
+    padded_tokens,
     seen_tokens,
     tokens_per_step,
 )
@@ -93,6 +94,7 @@ def work_of(
         data=sources_of(job),
         evaluated=evaluated,
         sampled=sampled,
+        padding=padded_tokens(job.train, data, is_padded(job)),
     )
 
 

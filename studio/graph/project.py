@@ -22,7 +22,7 @@ from studio.system.disk import what_to_do
 from studio.system.stored_json import parse, read_regular
 
 FORMAT = "lora-studio"
-VERSION = 2
+VERSION = 3
 SUFFIX = ".studio"
 
 
@@ -31,25 +31,45 @@ def is_project(path: str | Path) -> bool:
     return str(path).lower().endswith(SUFFIX)
 
 
-_EARLIER_DEFAULTS = {"dataset": {"documents": "paragraph"}, "train": {"long_text": "cut"}}
-"""The defaults of version 1 that have changed, by node type."""
+_CHANGED_DEFAULTS: dict[int, dict[str, dict[str, Any]]] = {
+    1: {"dataset": {"documents": "paragraph"}, "train": {"long_text": "cut"}},
+    2: {"train": {"batching": "padded"}},
+}
+"""The defaults that changed after a version of the file, by node type, as they were until then."""
 
 
 def with_earlier_defaults(node_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a node of version 1. A file states only what differs from the defaults, so a
     default that has changed since must be stated for the node to keep its meaning."""
-    return {**_EARLIER_DEFAULTS.get(node_type, {}), **settings}
+    found = dict(settings)
+    for version in _CHANGED_DEFAULTS:
+        found = _with_defaults_of(version, node_type, found)
+    return found
 
 
-def _state_earlier_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    nodes = [
-        {**n, "settings": with_earlier_defaults(str(n.get("type")), n.get("settings") or {})}
-        for n in data.get("nodes", [])
-    ]
-    return {**data, "nodes": nodes}
+def _with_defaults_of(version: int, node_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_CHANGED_DEFAULTS[version].get(node_type, {}), **settings}
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _state_earlier_defaults}
+def _upgrade_of(version: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Lets nodes of this version state the defaults that changed after it."""
+
+    def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+        nodes = [
+            {
+                **n,
+                "settings": _with_defaults_of(version, str(n.get("type")), n.get("settings") or {}),
+            }
+            for n in data.get("nodes", [])
+        ]
+        return {**data, "nodes": nodes}
+
+    return upgrade
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    version: _upgrade_of(version) for version in _CHANGED_DEFAULTS
+}
 """Version n -> function from a version n file's data to version n + 1."""
 
 

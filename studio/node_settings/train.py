@@ -123,17 +123,17 @@ class TrainSettings(Settings):
         group="Batch",
         choice_labels={"split": "Split", "cut": "Truncate"},
     )
-    batching: Literal["padded", "padding_free", "packed"] = setting(
-        "padded",
+    batching: Literal["padding_free", "padded", "packed"] = setting(
+        "padding_free",
         "Batching",
-        "Padded fills rows up to the longest row of their batch. Padding-free concatenates the "
-        "rows of a batch into one sequence without attention between rows; the results are the "
-        "same, and it is faster when lengths differ. Packed combines short rows into sequences of "
-        "the pack length. The batch size then counts these sequences, so an optimizer step holds "
+        "Padding-free concatenates the rows of a batch into one sequence without attention between "
+        "rows. Padded fills rows up to the longest row of their batch; the results are the same, but "
+        "padding takes time and memory when lengths differ. Packed combines short rows into sequences "
+        "of the pack length. The batch size then counts these sequences, so an optimizer step holds "
         "more rows, and their number varies. Models that do not support separate rows in one "
         "sequence use padding, and a notice says so.",
         group="Batch",
-        choice_labels={"padded": "Padded", "padding_free": "Padding-free", "packed": "Packed"},
+        choice_labels={"padding_free": "Padding-free", "padded": "Padded", "packed": "Packed"},
     )
     group_by_length: bool = setting(
         False,

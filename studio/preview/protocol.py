@@ -15,7 +15,8 @@ for others; nobody else should need to read this. Nothing here may import torch 
   ``TokenRow`` as JSON (``studio.preview.tokens``), in order; chat templates may make several parts of one.
   A row that cannot be read has no tokens but an ``error``. With ``"batch": K`` instead: the rows of
   batch K (from 1) of the training, padded as the trainer pads them; ``first`` and ``limit`` do not
-  count then, and the result also has ``{batch, batches}``.
+  count then, and the result also has ``{batch, batches, padding}``: the share of padding among the
+  tokens of the first epoch, null where rows are not padded.
 - ``next_suspicious`` ``{after, kinds}``: the first row behind number ``after`` that has one of these
   flags (``kinds`` empty or absent: any). Progress meanwhile. A duplicate is known as such when this or
   a report has passed the row that it repeats. Result ``{number, flags}``; ``number`` is 0 when there

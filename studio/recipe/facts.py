@@ -66,7 +66,7 @@ def recipe_facts(
         dataset=_splitting(before, registry),
         method=getattr(chosen, "method", "lora") if chosen or lora else FULL_FINE_TUNING,
         max_length=getattr(settings, "max_length", 512),
-        batching=getattr(settings, "batching", "padded"),
+        batching=getattr(settings, "batching", "padding_free"),
         **_of_model(_settings(base, registry), project_dir, known),
         **(_of_report(report) or _of_files(job, facts)),
         **_of_machine(facts.machine),

@@ -55,7 +55,7 @@ class RecipeFacts:
     cut: int = 0
     cut_texts: int = 0
     max_length: int = 512
-    batching: str = "padded"
+    batching: str = "padding_free"
     gpu: bool = False
     memory_gb: float | None = None
     fits: Fits | None = field(default=None, compare=False, repr=False)

@@ -128,7 +128,7 @@ def run(folder: Path, site: Path) -> list[dict[str, object]]:
     ]
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "nodes": [{"id": i, "type": t, "settings": s} for i, t, s in nodes],
         "wires": [{"from": a, "to": b} for a, b in wires],
     }

@@ -79,7 +79,7 @@ def test_the_node_runs_in_the_run_host(outside: dict[str, str], tmp_path: Path) 
     project = tmp_path / "words.studio"
     node = {"id": "count", "type": "word_count", "settings": {"text": "three little words"}}
     project.write_text(
-        json.dumps({"format": "lora-studio", "version": 2, "nodes": [node], "wires": []}),
+        json.dumps({"format": "lora-studio", "version": 3, "nodes": [node], "wires": []}),
         encoding="utf-8",
     )
     ran = studio(outside, "run", str(project), "--runs", str(tmp_path / "runs"), "--json")
@@ -94,7 +94,7 @@ def test_the_node_runs_in_the_run_host(outside: dict[str, str], tmp_path: Path) 
 def test_without_the_package_the_node_is_named_as_missing(tmp_path: Path) -> None:
     project = tmp_path / "words.studio"
     node = {"id": "count", "type": "word_count", "settings": {"text": "x", "later": 1}}
-    text = json.dumps({"format": "lora-studio", "version": 2, "nodes": [node], "wires": []})
+    text = json.dumps({"format": "lora-studio", "version": 3, "nodes": [node], "wires": []})
     project.write_text(text, encoding="utf-8")
     checked = studio(dict(os.environ), "check", str(project))
     assert checked.returncode == 2

@@ -114,7 +114,7 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
     ]
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "name": "Small talk",
         "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],

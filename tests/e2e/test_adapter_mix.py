@@ -68,7 +68,7 @@ def project(path: Path, wired: bool, **settings: object) -> Path:
         wires += [("one.adapter", "mix.a"), ("two.adapter", "mix.b")]
     data = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "name": "Mixed",
         "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],

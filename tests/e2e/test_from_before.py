@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from studio.graph.project import load_project, save_project
+from studio.graph.project import VERSION, load_project, save_project
 from studio.graph.registry import load_registry
 from studio.runs.folder import list_runs
 from studio.runs.plan import compile_plan
@@ -80,7 +80,11 @@ ADDED = {
 """Warnings that the earlier version did not have."""
 
 
-OTHER_DEFAULTS = {("dataset", "documents"): "paragraph", ("train", "long_text"): "cut"}
+OTHER_DEFAULTS = {
+    ("dataset", "documents"): "paragraph",
+    ("train", "long_text"): "cut",
+    ("train", "batching"): "padded",
+}
 """Settings whose defaults have changed, with the earlier ones."""
 
 
@@ -93,7 +97,10 @@ def test_a_project_is_saved_as_it_was_with_the_earlier_defaults(
     for node in before["nodes"]:
         stated = {s: v for (kind, s), v in OTHER_DEFAULTS.items() if kind == node["type"]}
         node["settings"] = {**stated, **node["settings"]}
-    assert json.loads((tmp_path / name).read_text(encoding="utf-8")) == {**before, "version": 2}
+    assert json.loads((tmp_path / name).read_text(encoding="utf-8")) == {
+        **before,
+        "version": VERSION,
+    }
     again = load_project(tmp_path / name)
     assert again == load_project(place / name)
     save_project(tmp_path / f"again-{name}", again)
@@ -185,6 +192,13 @@ def test_checkpoints_belong_to_the_plan_of_their_run(place: Path, name: str) -> 
     settings = TrainSettings.model_validate(dict(folder.plan().step("train").settings))
     adapted = AdaptedModelValue.model_validate(made["lora"]["model"])
     identity = identity_of(adapted, DatasetValue.model_validate(made["data"]["dataset"]), settings)
+    stated = TrainSettings.model_validate(dict(folder.graph().node("train").settings))
+    assert (settings.batching, stated) == ("padded", settings)  # as the earlier version trained
+    now = settings.model_copy(update={"batching": TrainSettings().batching})
+    assert now.batching != "padded"
+    assert (
+        identity_of(adapted, DatasetValue.model_validate(made["data"]["dataset"]), now) != identity
+    )
     manifests = [*(folder.path / "checkpoints").glob("train/step-*/manifest.json")]
     assert manifests
     for path in manifests:

@@ -34,7 +34,7 @@ def write(path: Path, base: dict[str, object] | None = None, output: str = "mode
     ]
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "name": "Whole",
         "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],

@@ -38,7 +38,7 @@ def write(path: Path, adapter: str = "received", base: str = "model") -> Path:
     ]
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "name": "Received",
         "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],

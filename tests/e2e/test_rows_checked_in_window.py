@@ -28,7 +28,7 @@ def project(folder: Path, name: str = "rows.jsonl") -> Path:
     path = folder / "talk.studio"
     path.write_text(
         json.dumps(
-            {"format": "lora-studio", "version": 2, "name": "t", "nodes": [data], "wires": []}
+            {"format": "lora-studio", "version": 3, "name": "t", "nodes": [data], "wires": []}
         ),
         encoding="utf-8",
     )

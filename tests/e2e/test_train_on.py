@@ -63,7 +63,7 @@ def write(path: Path, start: list[tuple[str, dict[str, Any]]], **second: Any) ->
     ]
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "name": "Chain",
         "nodes": [n for n in nodes if "train" in kinds or n["id"] != "data"],
         "wires": [{"from": a, "to": b} for a, b in wires],

@@ -89,7 +89,7 @@ def test_the_terminal_says_it_before_and_after(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl")
     data = {"id": "d", "type": "dataset", "title": "My data", "settings": {"source": "rows.jsonl"}}
     file = tmp_path / "p.studio"
-    project = {"format": "lora-studio", "version": 2, "name": "p", "nodes": [data], "wires": []}
+    project = {"format": "lora-studio", "version": 3, "name": "p", "nodes": [data], "wires": []}
     file.write_text(json.dumps(project), encoding="utf-8")
     before = [f"{file}: warning: d: {UNUSED} {CONNECT}", f"{file}: info: {BEFORE} {ADD}"]
 

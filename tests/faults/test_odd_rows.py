@@ -115,7 +115,7 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
     }
     project = {
         "format": "lora-studio",
-        "version": 2,
+        "version": 3,
         "wires": [],
         "nodes": [{"id": "data", "type": "dataset", "settings": given}],
     }

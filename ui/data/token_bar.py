@@ -52,7 +52,9 @@ class TokenBar(QWidget):
         self.batch = QPushButton("By Batch", self)
         self.batch.setObjectName("by-batch")
         self.batch.setCheckable(True)
-        self.batch.setToolTip("Show the rows of one training batch, with padding")
+        self.batch.setToolTip(
+            "Show the rows of one training batch, with padding where rows are padded"
+        )
         self.templates = QPushButton("Chat Template…", self)
         self.templates.setObjectName("chat-templates")
         self.templates.setToolTip("Compare how other chat templates format a conversation")
@@ -122,10 +124,15 @@ class TokenBar(QWidget):
         """Show the number of the current row."""
         self._quietly(number)
 
-    def show_batches(self, number: int, count: int) -> None:
-        """Show the number of the current batch."""
+    def show_batches(self, number: int, count: int, padding: float | None = None) -> None:
+        """Show the number of the current batch, and the share of padding among the tokens of an epoch."""
         self._range(count)
         self._quietly(number)
+        words = (
+            "" if padding is None else f"Padding: {100 * padding:.0f} % of the tokens of an epoch."
+        )
+        self.end_search(words)
+        self.search.setEnabled(False)
 
     def leave_batch(self) -> None:
         """Switch back to all rows."""
@@ -135,6 +142,7 @@ class TokenBar(QWidget):
             self.batch.blockSignals(False)
         self._name("row")
         self._range(self._count)
+        self.end_search("")
 
     def show_search(self, progress: Progress | None) -> None:
         """Show that a search is running."""
@@ -158,6 +166,7 @@ class TokenBar(QWidget):
             self._quietly(1)
         else:
             self._range(self._count)
+            self.end_search("")
         self.search.setEnabled(not on)
         self.batch_wanted.emit(1 if on else 0)
 

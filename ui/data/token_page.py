@@ -249,7 +249,9 @@ class TokenPage(QWidget):
         if reply.kind == "error" and not self._controller.host_failed(reply):
             self._row_failed(problem_of(reply))
         elif reply.kind == "result" and self.bar.by_batch:
-            self.bar.show_batches(int(reply.data["batch"]), int(reply.data["batches"]))
+            self.bar.show_batches(
+                int(reply.data["batch"]), int(reply.data["batches"]), reply.data.get("padding")
+            )
             self.model.show_batch(reply.data["read"])
             self.table.setCurrentIndex(self.model.index(0, 0))
 

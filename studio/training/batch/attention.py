@@ -6,8 +6,9 @@ so every model that uses its attention interface can use them. The row boundarie
 mask: they need no keyword argument of the model, and gradient checkpointing repeats them. Whether a model
 supports this is tested by ``batching``, not here.
 
-On a GPU with FlashAttention (Ampere or newer) one kernel computes all rows, in half precision; elsewhere there is
-one call per row. ``USED`` counts both, so that a test notices when the kernel is not used. Not measured on a GPU.
+On a GPU with FlashAttention (Ampere or newer) one kernel computes all rows, in half precision; elsewhere, and for
+rows longer than a sliding window, there is one call per row. ``USED`` counts both, so that a test notices when the
+kernel is not used. Not measured on a GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,10 +41,12 @@ _NO_ROWS_OF_THEIR_OWN = ("position_bias", "softcap", "s_aux")  # terms that span
 
 @dataclass(frozen=True)
 class Segments:
-    """The lengths of the rows in a sequence; ``borders`` (rows + 1) are their boundaries on the device."""
+    """The lengths of the rows in a sequence; ``borders`` (rows + 1) are their boundaries on the device. ``masks``
+    holds a mask (1, 1, row, row) for each row, where causal attention within it is not sufficient."""
 
     lengths: tuple[int, ...]
     borders: torch.Tensor
+    masks: tuple[torch.Tensor, ...] | None = None
 
     @property
     def longest(self) -> int:
@@ -93,6 +96,12 @@ def use_masked_attention(model: Any) -> None:
     base.set_attn_implementation("sdpa")
 
 
+def needs_mask(model: Any) -> bool:
+    """Whether only a mask over the whole sequence keeps rows of this model apart, and not its attention."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(base.config, "_attn_implementation", None) in (None, "sdpa", "eager")
+
+
 def _register() -> None:
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, _mask)
@@ -106,18 +115,27 @@ def _mask(
     use_vmap: bool = False,
     **more: Any,
 ) -> Any:
-    """The row boundaries if causal attention within each row is sufficient, otherwise a mask.
+    """The row boundaries, with a mask of its own for each row where causal attention within it is not
+    sufficient, and one mask for the sequence without rows.
 
     A sliding window (``local_size``) has no effect on rows that fit into it.
     """
     rows = _segments.get()
-    if rows is not None and not use_vmap and sum(rows.lengths) == q_length == kv_length:
-        within = local_size is None or rows.longest <= local_size
-        if within:
-            return rows
-    return sdpa_mask(
-        q_length=q_length, kv_length=kv_length, local_size=local_size, use_vmap=use_vmap, **more
+    if rows is None or use_vmap or not sum(rows.lengths) == q_length == kv_length:
+        return sdpa_mask(
+            q_length=q_length, kv_length=kv_length, local_size=local_size, use_vmap=use_vmap, **more
+        )
+    if local_size is None or rows.longest <= local_size:
+        return rows
+    begins = itertools.accumulate(rows.lengths, initial=0)
+    options = {**more, "allow_is_causal_skip": False, "local_size": local_size}
+    for name in ("q_offset", "kv_offset"):
+        options.pop(name, None)
+    masks = (
+        sdpa_mask(q_length=n, kv_length=n, q_offset=begin, kv_offset=begin, **options)
+        for n, begin in zip(rows.lengths, begins, strict=False)
     )
+    return replace(rows, masks=tuple(masks))
 
 
 def _attend(
@@ -139,16 +157,17 @@ def _attend(
     if any(more.get(name) is not None for name in _NO_ROWS_OF_THEIR_OWN):
         raise ValueError("this attention has terms that cannot be cut into rows")
     query, key, value = (in_autocast(t) for t in (query, key, value))
-    if not dropout and has_varlen(query, key, value):
+    masks = attention_mask.masks
+    if not dropout and masks is None and has_varlen(query, key, value):
         USED["varlen"] += 1
         return _varlen(query, key, value, attention_mask, scaling), None
     USED["rows"] += 1
     parts = zip(*(t.split(attention_mask.lengths, dim=2) for t in (query, key, value)), strict=True)
     done = [
-        fused_attention(module, q, k, v, None, dropout, scaling, is_causal=True)[0]
-        for q, k, v in parts
+        fused_attention(module, q, k, v, mask, dropout, scaling, is_causal=mask is None)[0]
+        for (q, k, v), mask in zip(parts, masks or itertools.repeat(None), strict=False)
     ]
-    return torch.cat(done, dim=1), None
+    return done[0] if len(done) == 1 else torch.cat(done, dim=1), None
 
 
 def has_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:

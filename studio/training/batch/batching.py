@@ -1,7 +1,9 @@
 """How rows are combined into batches: padded, padding-free, or packed into bins.
 
 Rows that share a sequence must not attend to each other. Whether the model keeps them apart is tested
-once, on real rows, before the training. If it does not, rows are padded and a notice says so.
+once, on real rows, before the training. If it does not, rows are padded and a notice says so. So they are
+where padding-free batches would need a mask over the whole sequence, whose memory grows with the square of
+the batch size.
 """
 
 from __future__ import annotations
@@ -16,15 +18,21 @@ from datasets import Dataset
 from studio.graph.context import StepContext
 from studio.node_settings.train import TrainSettings
 from studio.training.adapter.verify import tolerance
-from studio.training.batch.attention import row_boundaries, use_masked_attention, use_row_attention
+from studio.training.batch.attention import (
+    needs_mask,
+    row_boundaries,
+    use_masked_attention,
+    use_row_attention,
+)
 from studio.training.batch.batches import Batch, Batches, concatenate_rows, pad_rows, row_lengths
-from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder, padding_share
 from studio.training.model.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 _TRIED_TOKENS = 64
 _EXPERTS_ROUNDING = 1e-6  # experts take their tokens in groups, whose size changes the last bits
+_MUCH_PADDING = 10  # percent
 _ONE_SEQUENCE_PER_ROW = {"alora"}  # methods that look for a place in each sequence
 
 
@@ -65,17 +73,45 @@ def plan_batches(
 ) -> BatchPlan:
     """The plan for the batching mode in ``settings``, or for padding where ``model`` needs it.
     ``precision`` is that of the training, where it differs from that of the weights."""
-    mode = settings.batching
+    mode, why = settings.batching, ""
     precision = precision or str(model.dtype).removeprefix("torch.")
     rows = rows.select_columns([n for n in _COLUMNS if n in rows.column_names])
-    if mode != "padded" and not _can_concatenate(context, model, rows, pad_id, method, precision):
-        mode = "padded"
-    if mode == "packed":
+    if mode != "padded":
+        why = _why_padded(model, rows, pad_id, method, precision, mode)
+    if mode == "packed" and not why:
         return _packed(context, rows, settings, pad_id)
+    if mode == "padding_free" and not why:
+        return BatchPlan(rows, RowOrder(len(rows), settings.seed), pad_id, padding_free=True)
+    lengths = row_lengths(rows)
+    order = RowOrder(len(rows), settings.seed)
     if mode == "padded" and settings.group_by_length and len(rows) > 1:
-        order: RowOrder = GroupedOrder(row_lengths(rows), settings.seed, settings.batch_size)
-        return BatchPlan(rows, order, pad_id)
-    return BatchPlan(rows, RowOrder(len(rows), settings.seed), pad_id, mode == "padding_free")
+        order = GroupedOrder(lengths, settings.seed, settings.batch_size)
+    _tell_padding(context, settings, why, padding_share(order, lengths, settings.batch_size))
+    return BatchPlan(rows, order, pad_id)
+
+
+def _tell_padding(context: StepContext, settings: TrainSettings, why: str, share: float) -> None:
+    """Report why rows are padded, if that was not chosen, and the share of padding. Only packed batches are
+    chosen by intent, because a step then holds other rows."""
+    percent = round(100 * share)
+    sentences = [f"Rows are padded: {why}."] if why else []
+    if settings.batch_size > 1:
+        sentences.append(
+            f"Padding is {percent} % of the tokens that are computed in the first epoch."
+        )
+    hint = ""
+    if settings.batching == "packed":
+        hint = "Set Batching to Padded to train the same way without this notice."
+    elif percent >= _MUCH_PADDING and not settings.group_by_length:
+        grouped = "“Group by length” puts rows of similar length into one batch"
+        hint = (
+            f"{grouped}." if settings.batching == "padded" else f"With Batching: Padded, {grouped}."
+        )
+    if percent >= _MUCH_PADDING and settings.batching == "padded":
+        hint = f"Padding-free batches need none. {hint}".strip()
+    if sentences:
+        level = "warning" if settings.batching == "packed" else "info"
+        context.notice(" ".join(sentences), hint, level=level)
 
 
 _COLUMNS = ("input_ids", "labels", "weights")
@@ -97,23 +133,24 @@ def _packed(context: StepContext, rows: Dataset, settings: TrainSettings, pad_id
 # ------------------------------------------------------------------ do rows stay apart?
 
 
-def _can_concatenate(
-    context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str, precision: str
-) -> bool:
-    """Select an attention that keeps rows in one sequence apart; False, with a notice, if there is none."""
-    if method not in _ONE_SEQUENCE_PER_ROW:
-        if use_row_attention(model):
-            if rows_stay_apart(model, rows, pad_id, precision):
-                return True
-            use_masked_attention(model)
+def _why_padded(
+    model: Any, rows: Dataset, pad_id: int, method: str, precision: str, mode: str
+) -> str:
+    """Select an attention that keeps rows in one sequence apart; the reason why rows are padded if there is none."""
+    if method in _ONE_SEQUENCE_PER_ROW:
+        return "the LoRA method looks for a place in each row, so that each needs a sequence of its own"
+    if use_row_attention(model):
         if rows_stay_apart(model, rows, pad_id, precision):
-            return True
-    context.notice(
-        "Rows are padded: with this model or LoRA method, rows in the same sequence would "
-        "attend to each other.",
-        "Set Batching to Padded to train the same way without this notice.",
-    )
-    return False
+            return ""
+        use_masked_attention(model)
+    if not rows_stay_apart(model, rows, pad_id, precision):
+        return "with this model, rows in the same sequence would attend to each other"
+    if mode == "padding_free" and needs_mask(model):
+        return (
+            "with this model, only a mask over the whole sequence keeps rows apart, which needs more memory than "
+            "padding"
+        )
+    return ""
 
 
 def rows_stay_apart(model: Any, rows: Dataset, pad_id: int, precision: str = "") -> bool:

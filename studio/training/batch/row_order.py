@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from studio.training.batch.packing import pack
 
+__all__ = ["GroupedOrder", "PackedOrder", "RowOrder", "padding_share"]
+
 MEGA_BATCHES = 50
 """The number of batches whose rows are sorted by length together."""
 
@@ -81,3 +83,12 @@ class PackedOrder(RowOrder):
     def numbers(self, first: int, last: int) -> list[int]:
         """The rows of the bins from ``first`` up to ``last``."""
         return [row for i in range(first, last) for row in self.bins[self[i]]]
+
+
+def padding_share(order: RowOrder, lengths: Sequence[int], batch_size: int) -> float:
+    """The share of padding, from 0 to 1, among the tokens that padded batches of the first epoch compute."""
+    computed = 0
+    for first in range(0, order.units, batch_size):
+        numbers = order.numbers(first, min(first + batch_size, order.units))
+        computed += len(numbers) * max(lengths[i] for i in numbers)
+    return 1 - sum(lengths) / computed if computed else 0.0

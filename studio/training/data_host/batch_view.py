@@ -15,7 +15,7 @@ from studio.data.canonical import content_hash
 from studio.data.split.sides import SidesInOrder
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.tokens import IGNORED, Token, TokenRow
-from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder, padding_share
 from studio.training.report.row_facts import Facts
 
 
@@ -59,13 +59,25 @@ class TrainingRows:
 def order_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> RowOrder:
     """The order of these rows in a training with these settings."""
     lengths, seed = [u.length for u in units], int(settings["seed"])
-    if settings.get("batching") == "packed":
+    if settings["batching"] == "packed":
         room = int(settings.get("pack_length") or settings["max_length"])
         return PackedOrder(lengths, seed, max(room, max(lengths)))
-    grouped = settings.get("batching", "padded") == "padded" and settings.get("group_by_length")
-    if grouped and len(units) > 1:
+    if is_padded(settings) and settings.get("group_by_length") and len(units) > 1:
         return GroupedOrder(lengths, seed, int(settings["batch_size"]))
     return RowOrder(len(units), seed)
+
+
+def is_padded(settings: Mapping[str, Any]) -> bool:
+    """Whether a training with these settings pads its rows, if its model does not need it."""
+    return bool(settings["batching"] == "padded")
+
+
+def padding_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> float | None:
+    """The share of padding in the first epoch; ``None`` without padding."""
+    if not units or not is_padded(settings):
+        return None
+    lengths = [u.length for u in units]
+    return padding_share(order_of(units, settings), lengths, int(settings["batch_size"]))
 
 
 def batch_of(

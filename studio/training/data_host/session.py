@@ -24,7 +24,14 @@ from studio.preview.tokens import TokenRow
 from studio.runs.token_request import TokenRequest, request_from_json
 from studio.training.data.by_number import Item, Rows
 from studio.training.data.source_order import SourceRow
-from studio.training.data_host.batch_view import TrainingRows, Unit, batch_of, padded
+from studio.training.data_host.batch_view import (
+    TrainingRows,
+    Unit,
+    batch_of,
+    is_padded,
+    padded,
+    padding_of,
+)
 from studio.training.data_host.open_source import Opener, Say
 from studio.training.data_host.preview import preview
 from studio.training.data_host.token_view import view_rows
@@ -249,11 +256,12 @@ def one_batch(data: Opened, number: int) -> Answer:
     settings = data.request.settings
     units, batches = batch_of(data.units, settings, number)
     views = yield from _parts(data, units)
-    if settings.get("batching", "padded") == "padded":
+    if is_padded(settings):
         tokenizer = data.encoder.tokenizer
         views = padded(views, int(tokenizer.pad_token_id), str(tokenizer.pad_token))
     shown = {"rows": [v.to_json() for v in views], "count": data.rows.count}
-    yield "result", {**shown, "batch": number, "batches": batches}
+    padding = padding_of(data.units, settings)
+    yield "result", {**shown, "batch": number, "batches": batches, "padding": padding}
 
 
 def _parts(data: Opened, units: Sequence[Unit]) -> Waiting[list[TokenRow]]:

@@ -25,6 +25,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
 from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
 from studio.estimate.optimizers import PAGED_FROM
+from studio.training.batch.attention import row_boundaries, use_row_attention
 from studio.training.model import attention_kernel
 from studio.training.model.load import remove_kernels
 
@@ -124,12 +125,13 @@ def _follow(
         live.follow(tensor)
     trained = [p for p in model.parameters() if p.requires_grad]
     steps = optimizer(model) if optimizer else torch.optim.AdamW(trained, foreach=False)
+    joined = mode.joined and use_row_attention(model)
     forward = 0
     with live:
         for step in range(STEPS):
             last = step == STEPS - 1
             for _ in range(2 if last and batch.accumulated else 1):
-                loss = _loss(model, mode, batch)
+                loss = _loss(model, mode, batch, joined)
                 forward = live.now
                 loss.backward()
                 del loss
@@ -142,22 +144,27 @@ def _follow(
     return DryRun(standing, forward, live.peak, sum(sizes), total, small)
 
 
-def _loss(model: Any, mode: Mode, batch: Batch) -> Any:
+def _loss(model: Any, mode: Mode, batch: Batch, joined: bool) -> Any:
     """The loss as computed by ``studio.training.loop.sft``; positions with labels come first,
-    because a fake mask has no data to select them.
+    because a fake mask has no data to select them. ``joined``: the rows share a sequence.
     """
     ids = torch.zeros(batch.rows, batch.length, dtype=torch.long)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    with _autocast(mode):
+    if joined:  # without position ids, which a model would ask for the rows' beginnings
+        ids = ids.reshape(1, -1)
+        inputs = {"input_ids": ids, "use_cache": False}
+    lengths = (batch.length,) * batch.rows if joined else None
+    with _autocast(mode), row_boundaries(lengths, ids.device):
         if mode.head == "plain":
             out = model(**inputs, labels=ids)
             return out.loss if mode.autocast else _kept(out)
         if mode.head == "full":
             logits = model(**inputs).logits
         else:
-            count = max(1, batch.labels // batch.rows)
+            rows = 1 if joined else batch.rows
+            count = max(1, batch.labels // rows)
             if mode.head == "chunks":
-                count = min(count, max(1, CHUNK // (model.config.vocab_size * batch.rows)))
+                count = min(count, max(1, CHUNK // (model.config.vocab_size * rows)))
             logits = model(**inputs, logits_to_keep=torch.arange(count)).logits
             ids = ids[:, :count]
         return cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="sum")

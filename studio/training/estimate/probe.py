@@ -21,6 +21,7 @@ from studio.estimate.machine import FRAMEWORK
 from studio.estimate.memory import Batch
 from studio.node_settings.train import TrainSettings
 from studio.system import device as device_choice
+from studio.training.batch.attention import use_row_attention
 from studio.training.fused.swap import fuse
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.sft import choose_head, summed_loss
@@ -56,6 +57,9 @@ def run_probe(
     if settings.fused:
         fuse(model)
     rows = _batch(batch, int(model.get_input_embeddings().weight.shape[0]), device)
+    if mode.joined:
+        use_row_attention(model)
+        rows = _joined(rows)
     optimizer = build_optimizer(model, settings)
     head = choose_head(model, rows)
     seconds = 0.0
@@ -75,7 +79,7 @@ def run_probe(
     return Probed(peak.bytes(), seconds, batch.tokens * (2 if batch.accumulated else 1))
 
 
-def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
+def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, Any]:
     """Rows of the maximum length; the last tokens of each have labels."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (batch.rows, batch.length), generator=draw)
@@ -86,6 +90,18 @@ def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, tor
     mask[1:, -1:] = 0  # like padded rows
     rows = {"input_ids": ids, "attention_mask": mask, "shift_labels": wanted}
     return {name: tensor.to(device) for name, tensor in rows.items()}
+
+
+def _joined(rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows in one sequence, as ``concatenate_rows`` makes it."""
+    count, length = rows["input_ids"].shape
+    places = torch.arange(length, device=rows["input_ids"].device).repeat(count)
+    return {
+        "input_ids": rows["input_ids"].reshape(1, -1),
+        "position_ids": places[None],
+        "shift_labels": rows["shift_labels"].reshape(1, -1),
+        "lengths": (length,) * count,
+    }
 
 
 def _autocast(mode: Mode, device: torch.device) -> AbstractContextManager[Any]:

@@ -24,7 +24,7 @@ def _nothing_kept() -> Iterator[None]:
 def project(folder: Path, source: str) -> Path:
     data = {"id": "data", "type": "dataset", "position": [0, 0], "settings": {"source": source}}
     path = folder / "p.studio"
-    found = {"format": "lora-studio", "version": 2, "name": "p", "nodes": [data], "wires": []}
+    found = {"format": "lora-studio", "version": 3, "name": "p", "nodes": [data], "wires": []}
     path.write_text(json.dumps(found), encoding="utf-8")
     return path
 

@@ -56,6 +56,27 @@ def test_keys_repeated_for_every_head_are_counted() -> None:
     assert formula == pytest.approx(followed, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"weights": 4, "autocast": False},
+        {"weights": 4, "autocast": False, "full": True},
+        {"weights": 4, "full": True},
+        {},
+    ],
+)
+def test_rows_in_one_sequence_are_counted(how: dict[str, Any]) -> None:
+    """Their attention keeps each row, and the copy of all of them is what the next layer keeps, unless that keeps a
+    copy of its own."""
+    batch, full, kept = Batch(8, 512, 16), how.get("full", False), bool(how)
+    joined, followed, _ = both("SmolLM2-135M", Mode(**how, joined=True), 3, batch)
+    alone, before, _ = both("SmolLM2-135M", Mode(**how), 3, batch)
+    assert joined == pytest.approx(followed, rel=0.02)
+    more = 3 * batch.tokens * (2 if full and how.get("autocast", True) else 4) * 576 * kept
+    assert joined - alone == more
+    assert followed - before == pytest.approx(more, rel=0.15, abs=0.005 * before)
+
+
 KEPT_MODES = {
     **{name: MODES[name] for name in ("bf16", "float32", "bf16, checkpointing")},
     "float32, checkpointing": Mode(weights=4, autocast=False, checkpointing=True),

@@ -194,8 +194,21 @@ def test_it_follows_a_slider(project: Path) -> None:
             estimate_graph(graph, registry, project.parent, facts)
 
 
+def test_padding_takes_memory(project: Path) -> None:
+    """A mask, and keys and values repeated for every head; a batch of one row has none. Methods that need padding have
+    it without being asked."""
+    graph = set_setting(load_project(project), "train", "batch_size", 4)
+    padded = set_setting(graph, "train", "batching", "padded")
+    assert estimated(project, graph=graph).peak < estimated(project, graph=padded).peak
+    one = [set_setting(g, "train", "batch_size", 1) for g in (graph, padded)]
+    assert len({estimated(project, graph=g).peak for g in one}) == 1
+    method = [set_setting(g, "lora", "method", "alora") for g in (graph, padded)]
+    assert len({estimated(project, graph=g).peak for g in method}) == 1
+
+
 def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
     graph, registry = load_project(project), load_registry()
+    graph = set_setting(graph, "train", "batching", "padded")
     for available, fields in (
         (400, []),
         (80, ["batch_size", "gradient_accumulation_steps"]),

@@ -14,7 +14,7 @@ import pytest
 from studio.estimate import timings
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.graph import Estimate
-from studio.estimate.lengths import measuring_tokens
+from studio.estimate.lengths import measuring_tokens, padded_tokens
 from studio.estimate.pace import Pace, Way, Work, day_of, duration
 from studio.estimate.timings import read_timing, timing
 from studio.estimate.words import duration as in_words
@@ -214,6 +214,35 @@ def test_tokens_of_the_same_data_are_known_from_the_run() -> None:
     assert same is not None
     assert other is not None
     assert same.parts["training"] == pytest.approx(1.4 * other.parts["training"])
+
+
+def test_padding_takes_time() -> None:
+    """A run with padded rows tells the time of one without padding, which computes fewer tokens."""
+    padded = dataclasses.replace(RUN, padding=1.6)
+    with_padding = duration(dataclasses.replace(WORK, padding=1.6), [padded], NOW)
+    without = duration(WORK, [padded], NOW)
+    assert with_padding is not None
+    assert without is not None
+    assert with_padding.parts["training"] == pytest.approx(1.6 * without.parts["training"])
+    same = duration(WORK, [RUN], NOW)
+    assert same is not None
+    assert with_padding.parts["training"] == pytest.approx(same.parts["training"])
+
+
+def test_the_tokens_of_padded_batches_are_counted_from_the_lengths() -> None:
+    data = DataFacts(1000, 55.0, 100, 0.2, lengths=(10, 100) * 500)
+    train = TrainSettings(batch_size=1, max_length=256, batching="padded")
+    assert padded_tokens(train, data, padded=True) == 1.0
+    four = train.model_copy(update={"batch_size": 4})
+    assert padded_tokens(four, data, padded=False) == 1.0
+    mean = (15 / 16 * 100 + 1 / 16 * 10) / 55  # all four of a batch are short in one of 16
+    assert padded_tokens(four, data, padded=True) == pytest.approx(mean, rel=0.02)
+    grouped = four.model_copy(update={"group_by_length": True})
+    assert padded_tokens(grouped, data, padded=True) == pytest.approx(1.0, rel=0.01)
+    short = four.model_copy(update={"max_length": 10})
+    assert padded_tokens(short, data, padded=True) == 1.0
+    unknown = dataclasses.replace(data, lengths=())
+    assert padded_tokens(four, unknown, padded=True) == 1.0
 
 
 def test_evaluations_are_counted_as_a_run_makes_them() -> None:

@@ -91,7 +91,7 @@ def test_a_windows_editor_may_add_a_byte_order_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words", "code"),
     [
-        ({**HEAD, "version": 3}, "newer LoRA Studio", "newer_project"),
+        ({**HEAD, "version": project.VERSION + 1}, "newer LoRA Studio", "newer_project"),
         ({**HEAD, "version": "1"}, "not a version number", "unreadable_project"),
         ({**HEAD, "version": True}, "not a version number", "unreadable_project"),
         ({**HEAD, "version": 0}, "not a version number", "unreadable_project"),
@@ -173,11 +173,30 @@ def test_nodes_of_version_1_keep_its_defaults() -> None:
     assert [dict(n.settings) for n in old.nodes] == [
         {"documents": "paragraph"},
         {"documents": "line"},
-        {"long_text": "cut", "epochs": 2},
+        {"long_text": "cut", "batching": "padded", "epochs": 2},
         {},
     ]
     assert not from_data({**HEAD, "nodes": nodes}).node("a").settings
-    assert to_data(old)["version"] == 2
+    assert to_data(old)["version"] == project.VERSION
+
+
+def test_nodes_of_version_2_keep_its_defaults() -> None:
+    """And no default of version 1: long text was split already."""
+    nodes = [
+        {"id": "a", "type": "dataset"},
+        {"id": "b", "type": "train", "settings": {"group_by_length": True}},
+        {"id": "c", "type": "train", "settings": {"batching": "packed"}},
+        {"id": "d", "type": "train"},
+    ]
+    old = from_data({**HEAD, "version": 2, "nodes": nodes})
+    assert [dict(n.settings) for n in old.nodes] == [
+        {},
+        {"batching": "padded", "group_by_length": True},
+        {"batching": "packed"},
+        {"batching": "padded"},
+    ]
+    assert from_data(to_data(old)) == old
+    assert not from_data({**HEAD, "nodes": nodes}).node("d").settings
 
 
 @pytest.mark.parametrize("node", [1, {"id": "a"}, {"id": "a", "type": "train", "settings": [1]}])

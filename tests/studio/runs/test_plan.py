@@ -40,14 +40,18 @@ def test_a_setting_that_an_older_plan_lacks_has_its_earlier_default() -> None:
         "inputs": {},
         "fingerprint": "a" * 64,
     }
-    for settings, wanted in (({}, "cut"), ({"long_text": "split"}, "split")):
+    for settings, wanted in (
+        ({}, ("cut", "padded")),
+        ({"long_text": "split", "batching": "packed"}, ("split", "packed")),
+    ):
         data = {
             "version": 1,
             "name": "p",
             "project_dir": "/",
             "steps": [{**step, "settings": settings}],
         }
-        assert plan_from_json(data).step("t").settings["long_text"] == wanted
+        found = plan_from_json(data).step("t").settings
+        assert (found["long_text"], found["batching"]) == wanted
 
 
 def test_a_damaged_plan_is_named() -> None:

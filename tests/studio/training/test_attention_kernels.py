@@ -122,7 +122,7 @@ def test_float32_is_computed_row_by_row(tmp_path: Path, simulated: pytest.Monkey
 def test_a_kernel_that_refuses_shows_in_the_count(
     tmp_path: Path, simulated: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Training goes on with a mask, and the log says why."""
+    """Training goes on with a mask, which only packed rows are given, and the log says why."""
 
     def refuses(*_: Any, **__: Any) -> Any:
         raise RuntimeError("FlashAttention only supports Ampere GPUs or newer")
@@ -130,7 +130,7 @@ def test_a_kernel_that_refuses_shows_in_the_count(
     refuses.__signature__ = inspect.signature(newest)  # type: ignore[attr-defined]
     simulated.setattr(varlen, "varlen_attn", refuses)
     with caplog.at_level("INFO", logger=batching.__name__):
-        losses(tmp_path)
+        losses(tmp_path, batching="packed")
     assert attention.USED["mask"] == 0  # sdpa of transformers, with its own mask
     assert attention.USED["varlen"] == 1
     assert "only supports Ampere" in caplog.text

@@ -29,6 +29,8 @@ from tests.studio.training.test_architectures import FAMILIES, make_model
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
+MASKED = ("Gemma2, capped",)
+"""Families whose rows only a mask keeps apart."""
 LENGTHS = (8, 21, 40, 3, 17, 30)  # shorter and longer than the families' window of 16
 TOLERANCE = 1e-5
 
@@ -119,30 +121,35 @@ def test_every_way_of_batching_gives_one_loss_and_one_gradient(
     model = adapted(tmp_path / "model", family)
     rows = rows_of(weighted=weighted)
     recorder = Recorder()
-    plain = step(model, list(plan(model, rows, recorder, tmp_path).batches(0, 6, 2)))
+    padded = plan(model, rows, Recorder(), tmp_path, batching="padded")
+    plain = step(model, list(padded.batches(0, 6, 2)))
     ways = {
-        "grouped": {"group_by_length": True},
+        "grouped": {"batching": "padded", "group_by_length": True},
         "without padding": {"batching": "padding_free"},
         "packed": {"batching": "packed", "pack_length": 64},
     }
     for name, settings in ways.items():
         batching = plan(model, rows, recorder, tmp_path, **settings)
-        assert batching.padding_free == (name not in ("grouped",)), name
+        wanted = {"grouped": False, "without padding": family not in MASKED, "packed": True}
+        assert batching.padding_free == wanted[name], name
         for size in (1, 2, 6):
             loss, gradients = step(model, list(batching.batches(0, batching.units, size)))
             assert loss == pytest.approx(plain[0], rel=TOLERANCE), (name, size)
             assert len(gradients) == len(plain[1]) > 0
             for found, wanted in zip(gradients, plain[1], strict=True):
                 assert float((found - wanted).abs().max()) <= TOLERANCE, (name, size)
-    assert not any("padded" in e.get("sentence") for e in recorder.named("Notice"))
+    told = [e.get("sentence") for e in recorder.named("Notice") if "padded" in e.get("sentence")]
+    assert len(told) == (family in MASKED)
+    assert all("only a mask over the whole sequence keeps rows apart" in s for s in told)
 
 
 @pytest.mark.parametrize("family", ["Llama, untied", "Mistral", "Gemma2, capped"])
 def test_rows_stay_apart_in_gradient_checkpointing_too(tmp_path: Path, family: str) -> None:
     """The second forward pass happens within backward, when the batch is no longer at hand."""
     model = adapted(tmp_path / "model", family)
-    batching = plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free")
-    batches = list(batching.batches(0, 6, 3))
+    batching = plan(model, rows_of(), Recorder(), tmp_path, batching="packed", pack_length=40)
+    assert batching.padding_free
+    batches = list(batching.batches(0, batching.units, 3))
     plain = step(model, batches)
     model.enable_input_require_grads()
     model.train().gradient_checkpointing_enable({"use_reentrant": False})
@@ -153,20 +160,23 @@ def test_rows_stay_apart_in_gradient_checkpointing_too(tmp_path: Path, family: s
 
 
 def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) -> None:
-    """A state-space model mixes all rows of a sequence: detected, reported, and padded."""
+    """A state-space model mixes all rows of a sequence: detected, reported, and padded. That is a warning where
+    packed batches were chosen, and no more than a fact where nothing was."""
     import torch
     from transformers import MambaConfig, MambaForCausalLM
 
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2, state_size=4)
     model = MambaForCausalLM(config)
-    for mode in ("packed", "padding_free"):
+    for chosen, level in (({"batching": "packed"}, "warning"), ({}, "info")):
         recorder = Recorder()
-        batching = plan(model, rows_of(), recorder, tmp_path, batching=mode)
+        batching = plan(model, rows_of(), recorder, tmp_path, **chosen)
         assert not batching.padding_free
         assert batching.units == len(LENGTHS)
-        (sentence,) = [e.get("sentence") for e in recorder.named("Notice")]
-        assert "would attend to each other" in sentence
+        (told,) = recorder.named("Notice")
+        assert "would attend to each other" in told.get("sentence")
+        assert "Padding is 35 % of the tokens" in told.get("sentence")
+        assert told.get("level") == level
 
 
 def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_path: Path) -> None:
@@ -174,13 +184,15 @@ def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_
     model = plain_model(make_model(tmp_path / "model", "Qwen3"))
     recorder = Recorder()
     context = make_context(tmp_path, recorder)
-    settings = settings_of(batching="packed")
-    assert not plan_batches(context, model, rows_of(), settings, 0, method="alora").padding_free
-    assert [e.name for e in recorder.events] == ["Notice"]
+    for settings in (settings_of(batching="packed"), settings_of()):
+        found = plan_batches(context, model, rows_of(), settings, 0, method="alora")
+        assert not found.padding_free
+    assert [e.get("level") for e in recorder.named("Notice")] == ["warning", "info"]
+    assert all("looks for a place in each row" in e.get("sentence") for e in recorder.events)
 
 
 def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
-    """Models with arithmetic of their own keep it and get a block-diagonal mask."""
+    """Models with arithmetic of their own keep it; packed rows get a block-diagonal mask, others are padded."""
     from studio.training.batch.attention import NAME
 
     for family, wanted in (
@@ -189,8 +201,68 @@ def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
         ("Gemma2, capped", "eager"),
     ):
         model = plain_model(make_model(tmp_path / family, family))
-        assert plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free").padding_free
+        assert plan(model, rows_of(), Recorder(), tmp_path).padding_free == (wanted == NAME)
+        assert plan(model, rows_of(), Recorder(), tmp_path, batching="packed").padding_free
         assert model.config._attn_implementation == wanted
+
+
+def test_rows_longer_than_a_window_need_no_mask_over_the_sequence(tmp_path: Path) -> None:
+    """Its memory would grow with the square of the batch size: each row has a mask of its own size."""
+    from studio.training.batch import attention
+    from studio.training.batch.attention import Segments
+
+    model = plain_model(make_model(tmp_path / "model", "Mistral"))
+    batching = plan(model, rows_of(), Recorder(), tmp_path)
+    seen: list[Any] = []
+    attend = attention._attend
+
+    def spy(module: Any, q: Any, k: Any, v: Any, mask: Any, *args: Any, **more: Any) -> Any:
+        seen.append(mask)
+        return attend(module, q, k, v, mask, *args, **more)
+
+    attention.AttentionInterface.register(attention.NAME, spy)
+    try:
+        (batch,) = batching.batches(0, 6, 6)
+        loss, _ = step(model.train(), [batch])
+    finally:
+        attention.AttentionInterface.register(attention.NAME, attend)
+    masks = [
+        mask for mask in seen if mask is not None
+    ]  # none: the choice of the head, with one row
+    assert masks
+    assert all(isinstance(mask, Segments) for mask in masks)
+    assert [tuple(m.shape) for m in masks[0].masks] == [(1, 1, n, n) for n in batch["lengths"]]
+    widest = max(int(m[0, 0].sum(-1).max()) for m in masks[0].masks)
+    assert widest == model.config.sliding_window == 16
+    alone = plan(model, rows_of(), Recorder(), tmp_path, batching="padded").batches(0, 6, 1)
+    assert loss == pytest.approx(step(model, list(alone))[0], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "percent", "hint"),
+    [
+        ({"batch_size": 2}, 35, "Padding-free batches need none"),
+        ({"batch_size": 3, "group_by_length": True}, 30, "Padding-free batches need none."),
+        ({"batch_size": 1}, None, ""),
+    ],
+)
+def test_the_share_of_padding_is_reported(
+    tmp_path: Path, settings: dict[str, Any], percent: int | None, hint: str
+) -> None:
+    """Counted from the batches that are really made."""
+    model = plain_model(make_model(tmp_path / "model", "Qwen3"))
+    recorder = Recorder()
+    batching = plan(model, rows_of(), recorder, tmp_path, batching="padded", **settings)
+    batches = list(batching.batches(0, 6, settings["batch_size"]))
+    computed = sum(b["input_ids"].numel() for b in batches)
+    told = [e.get("sentence") for e in recorder.named("Notice")]
+    if percent is None:
+        assert (computed, told) == (sum(LENGTHS), [])
+        return
+    assert round(100 * (1 - sum(LENGTHS) / computed)) == percent
+    assert told == [f"Padding is {percent} % of the tokens that are computed in the first epoch."]
+    assert recorder.named("Notice")[0].get("hint").startswith(hint)
+    assert recorder.named("Notice")[0].get("level") == "info"
 
 
 def test_a_leak_is_found(tmp_path: Path) -> None:

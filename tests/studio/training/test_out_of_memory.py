@@ -262,7 +262,7 @@ def test_a_step_halves_its_batch_also_for_a_wrapped_error(
     real, failed = training_loop.TrainingLoop.forward_backward, []
 
     def forward_backward(self: Any, batch: Any, *more: Any) -> Any:
-        if len(batch["input_ids"]) > 2:
+        if len(batch["lengths"]) > 2:
             failed.append(1)
             raise wrapped(ValueError, torch.OutOfMemoryError("CUDA out of memory."))
         return real(self, batch, *more)

@@ -40,19 +40,27 @@ def watch_steps(monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda step, row
         if not self.micro_losses:
             seen[step] = []
         loss = real(self, inputs, *more)
-        if fails(step, len(inputs["input_ids"])):
+        rows = rows_in(inputs)
+        if fails(step, len(rows)):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        masks = inputs["attention_mask"].bool()
-        seen[step] += [
-            r[m].tolist() for r, m in zip(inputs["input_ids"].cpu(), masks.cpu(), strict=True)
-        ]
+        seen[step] += rows
         return loss
 
     monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     return seen
 
 
+def rows_in(batch: Any) -> list[list[int]]:
+    """The ids of the rows of a batch, padded or not."""
+    ids = batch["input_ids"].cpu()
+    if "lengths" in batch:
+        return [row.tolist() for row in ids[0].split(batch["lengths"])]
+    masks = batch["attention_mask"].bool().cpu()
+    return [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)]
+
+
 CASES = {
+    "batch 4, padded": {"batch_size": 4, "batching": "padded"},
     "batch 4": {"batch_size": 4},
     "batch 3, accumulation 2, over an epoch's end": {
         "batch_size": 3,
@@ -60,7 +68,7 @@ CASES = {
         "max_steps": 5,
     },
     "batch 5, accumulation 3": {"batch_size": 5, "gradient_accumulation_steps": 3, "max_steps": 4},
-    "grouped by length": {"batch_size": 4, "group_by_length": True},
+    "grouped by length": {"batch_size": 4, "batching": "padded", "group_by_length": True},
     "Muon": {"batch_size": 4, "optimizer": "muon"},
 }
 
@@ -177,7 +185,7 @@ def test_at_one_row_gradient_checkpointing_is_tried(
     def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
         layers = self.state.tuning.model.get_base_model().model.layers
         recomputes = all(layer.gradient_checkpointing for layer in layers)
-        seen.append((len(inputs["input_ids"]), recomputes))
+        seen.append((len(rows_in(inputs)), recomputes))
         if self.state.step >= 1 and not recomputes:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(self, inputs, *more)

@@ -79,6 +79,37 @@ def test_rows_that_are_dropped_as_duplicates_are_in_no_batch(tmp_path: Path) -> 
     session._opened().rows.close()
 
 
+@pytest.mark.parametrize("batching", ["padded", "padding_free"])
+def test_a_batch_says_how_much_of_the_epoch_is_padding(tmp_path: Path, batching: str) -> None:
+    """As the training makes its batches; without padding it has none."""
+    rows = tmp_path / "rows.jsonl"
+    lengths = (3, 30, 9, 20, 5)
+    rows.write_text(
+        "".join(json.dumps({"text": "a" * n}) + "\n" for n in lengths), encoding="utf-8"
+    )
+    project = write_project(
+        tmp_path / "p.studio",
+        make_tiny_gpt2(tmp_path / "model", positions=40),
+        rows,
+        train={"batch_size": 2, "batching": batching},
+        data={"validation_fraction": 0.0},
+    )
+    request, problems = token_request(load_project(project), load_registry(), tmp_path)
+    assert request is not None, problems
+    (tmp_path / "work").mkdir()
+    session = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
+    asked(session, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    found = [asked(session, "rows", batch=n) for n in (1, 2, 3)]
+    states = [s for b in found for r in b["rows"] for s in r["tokens"]["state"]]
+    assert len(states) == sum(n + 1 for n in lengths) + states.count("padding")
+    assert (states.count("padding") > 0) == (batching == "padded")
+    share = (
+        None if batching == "padding_free" else pytest.approx(states.count("padding") / len(states))
+    )
+    assert [b["padding"] for b in found] == [share] * 3
+    session._opened().rows.close()
+
+
 def test_a_book_of_over_a_million_characters_is_shown_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,10 +40,15 @@ CASES = {
         {"method": "dora", "dropout": 0.2},
     ),
     "grouped by length, over an epoch's end": (
-        {"max_steps": 9, "group_by_length": True, "gradient_accumulation_steps": 2},
+        {
+            "max_steps": 9,
+            "batching": "padded",
+            "group_by_length": True,
+            "gradient_accumulation_steps": 2,
+        },
         {"dropout": 0.2},
     ),
-    "without padding": ({"max_steps": 9, "batching": "padding_free"}, {"dropout": 0.2}),
+    "padded": ({"max_steps": 9, "batching": "padded"}, {"dropout": 0.2}),
     "packed, accumulation over an epoch's end": (
         {
             "max_steps": 9,

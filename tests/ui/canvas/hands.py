@@ -26,7 +26,7 @@ ALT = Qt.KeyboardModifier.AltModifier
 
 STARTER = {
     "format": "lora-studio",
-    "version": 2,
+    "version": 3,
     "name": "Support tone",
     "nodes": [
         {"id": "data", "type": "dataset", "position": [0, 0], "settings": {"source": "s.jsonl"}},

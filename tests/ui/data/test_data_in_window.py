@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import psutil
@@ -63,7 +64,7 @@ def choose_llama_3(session: Session, qtbot: QtBot) -> None:
 def test_rows_of_tokens(open_session: OpenSession, qtbot: QtBot) -> None:
     rows = chats(300)
     rows[120]["messages"].append({"role": "user", "content": "and then?"})
-    session = open_session(rows, train={"batch_size": 4})
+    session = open_session(rows, train={"batch_size": 4, "batching": "padded"})
     page = show(session, "data", TOKENS)  # of the Train node that this Dataset feeds
     qtbot.waitUntil(lambda: row_number(page) == 1)
     host = psutil.Process(session.data.link.process_id)
@@ -97,8 +98,10 @@ def test_rows_of_tokens(open_session: OpenSession, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: page.model.rowCount() == 4)
     longest = max(len(page.model.entry(n).view.tokens) for n in range(4))
     assert {len(page.model.entry(n).view.tokens) for n in range(4)} == {longest}
+    assert re.fullmatch(r"Padding: \d+ % of the tokens of an epoch\.", page.bar.result.text())
     QTest.mouseClick(page.bar.batch, LEFT)
     qtbot.waitUntil(lambda: page.model.rowCount() == 300 and row_number(page) > 0)
+    assert not page.bar.result.isVisible()
 
     choose_llama_3(session, qtbot)
     os.kill(host.pid, signal.SIGKILL)
