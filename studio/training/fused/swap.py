@@ -24,6 +24,7 @@ from studio.training.fused.functions import (
     linears,
     rms_norm,
 )
+from studio.training.model.wide_products import WideLinear
 
 _ADAPTER = "default"
 _SAME_INPUT = ("q_proj", "k_proj", "v_proj")
@@ -116,7 +117,7 @@ def _has_adapter(module: Any) -> bool:
 
 def _is_matrix(module: Any) -> bool:
     return (
-        type(module) is torch.nn.Linear
+        type(module) in (torch.nn.Linear, WideLinear)
         and _is_plain(module)
         and module.weight.dtype in _HALF_OR_SINGLE
     )
@@ -301,9 +302,14 @@ def _fuse_norm(done: Fused, norm: Any) -> None:
         return
 
     def forward(x: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
-        if more or named or not _in_use([norm]) or x.dtype != norm.weight.dtype:
+        if more or named or not _in_use([norm]) or not _takes(norm, x):
             found: torch.Tensor = plain(norm, x, *more, **named)
             return found
         return rms_norm(x, norm.weight.float() + offset if offset else norm.weight, eps)
 
     done.replace(norm, forward, "RMS norms")
+
+
+def _takes(norm: Any, x: torch.Tensor) -> bool:
+    """Whether the norm's output has the precision of its input."""
+    return x.dtype in (norm.weight.dtype, torch.float32)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from studio.training.model.wide_products import WideLinear
+
 CHUNK_ELEMENTS = 1 << 24
 """Logits per chunk: 64 MiB in float32. Smaller chunks are slower, larger ones hardly faster."""
 
@@ -56,7 +58,8 @@ def chunked_loss(
 ) -> torch.Tensor:
     """``loss(head(hidden), wanted, weights)`` summed over chunks; ``hidden`` is (labels, size)."""
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-    hidden = hidden.to(head.weight.dtype)  # autocast returns float32
+    if type(head) is not WideLinear:
+        hidden = hidden.to(head.weight.dtype)  # autocast returns float32
     total: torch.Tensor = _ChunkedLoss.apply(hidden, head, wanted, weights, loss, rows)
     return total
 

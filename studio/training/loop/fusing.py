@@ -19,6 +19,7 @@ from studio.training.fused.swap import Fused, fuse
 from studio.training.loop.sft import summed_loss, total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.model.out_of_memory import is_out_of_memory
+from studio.training.model.wide_products import multiplies_in_float32
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ def fuse_checked(
 
     model.train()
     try:
-        fused, difference = compare(
-            model, fuse, loss, getattr(torch, state.tuning.adapted.model.dtype)
-        )
+        fused, difference = compare(model, fuse, loss, _products(state))
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError) as error:
         if is_out_of_memory(error):
             raise
@@ -60,6 +59,14 @@ def fuse_checked(
         return fused
     _tell(context, model, fused)
     return fused
+
+
+def _products(state: TrainingState) -> torch.dtype:
+    """The precision of matrix products."""
+    if multiplies_in_float32(state.tuning.model):
+        return torch.float32
+    found: torch.dtype = getattr(torch, state.tuning.adapted.model.dtype)
+    return found
 
 
 def _heads(rows: Dataset, pad_id: int, padding_free: bool) -> Batch:

@@ -18,6 +18,7 @@ from studio.training.batch.attention import row_boundaries
 from studio.training.batch.batches import Batch
 from studio.training.loop.chunked_head import chunked_loss, frozen_head, without_head, worth_it
 from studio.training.model.out_of_memory import is_out_of_memory
+from studio.training.model.wide_products import WideLinear
 from studio.training.tokens.masks import IGNORED
 from studio.variants.objective import PLAIN_LOSS, LossOptions
 
@@ -60,7 +61,7 @@ def _parts(model: Any, ids: torch.Tensor, keep: torch.Tensor, logits: torch.Tens
     try:
         with without_head(head):
             hidden = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
-        again = head(hidden.to(head.weight.dtype))
+        again = head(hidden if type(head) is WideLinear else hidden.to(head.weight.dtype))
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         if is_out_of_memory(error):
             raise

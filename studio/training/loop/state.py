@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from studio.training.adapter.tuning import Tuning
 from studio.training.batch.batches import Batch
 from studio.training.loop.metrics import Metrics
-from studio.training.model.load import pick_device
+from studio.training.model.load import computes_bfloat16, pick_device
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import (
     read_method,
@@ -111,13 +111,15 @@ class TrainingState:
 
 
 def make_accelerator(dtype: str) -> Accelerator:
-    """Device, autocast and loss scaling for a model in ``dtype``, on one device."""
+    """Device, autocast and loss scaling for a model in ``dtype``, on one device. A CPU that emulates bfloat16 has
+    no autocast: its products are in float32 (``studio.training.model.wide_products``)."""
     AcceleratorState._reset_state(
         reset_partial_state=True
     )  # it keeps the precision of the previous run
-    return Accelerator(
-        mixed_precision=_MIXED_PRECISION.get(dtype, "no"), cpu=pick_device().type == "cpu"
-    )
+    device = pick_device()
+    emulated = dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device)
+    precision = "no" if emulated else _MIXED_PRECISION.get(dtype, "no")
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 
 def can_checkpoint(model: Any) -> bool:

@@ -20,7 +20,12 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.system.device import auto_precision
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
-from studio.training.model.load import pick_device, refuse_other_tensors, report_kernels
+from studio.training.model.load import (
+    computes_bfloat16,
+    pick_device,
+    refuse_other_tensors,
+    report_kernels,
+)
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
@@ -174,14 +179,6 @@ def _tell_emulated(context: StepContext, device: torch.device) -> None:
             "times as long as in float32.",
             "Set Precision to Auto or float32.",
         )
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 without emulating it."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
 def _check_quantization(context: StepContext, value: ModelValue) -> None:

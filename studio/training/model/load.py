@@ -37,6 +37,7 @@ from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.spilling import limit_memory
 from studio.training.model.weights_file import DTYPES
+from studio.training.model.wide_products import multiply_in_float32
 from studio.values import ModelValue
 
 logger = logging.getLogger(__name__)
@@ -164,8 +165,28 @@ def load_base(
     _refuse_other_weights(loaded, folder)
     if value.quantization != "none":
         _after_quantizing(model, value)
+    elif value.dtype == "bfloat16" and not computes_bfloat16(device):
+        _multiply_fast(context, model)
     model.config.use_cache = False
     return model
+
+
+def _multiply_fast(context: StepContext, model: Any) -> None:
+    """Let products of weights in bfloat16 be computed in float32, or say that they are emulated."""
+    if not multiply_in_float32(model):
+        context.notice(
+            "This CPU has no units for bfloat16 and emulates its products, which takes many times as long as in "
+            "float32: the layers of this model cannot multiply in float32 with weights in bfloat16.",
+            "Set Precision to float32 in the Base model node.",
+        )
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 without emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
 def _from_files(folder: Path, **options: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -1,0 +1,143 @@
+"""Weights in bfloat16, products in float32: on a CPU without units for bfloat16, a training computes as in float32 and
+keeps its weights in half the memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from studio.node_settings.merge import MergeSettings
+from studio.training.loop import state
+from studio.training.loop.train import train_adapter
+from studio.training.merge.make import merge_adapter
+from studio.training.model import load
+from studio.training.model.wide_products import multiplies_in_float32, multiply_in_float32
+from tests.studio.training.gguf_models import FAMILIES, MIXTURES
+from tests.studio.training.steps import (
+    Recorder,
+    adapted_value,
+    dataset_value,
+    make_context,
+    model_value,
+    settings_of,
+)
+from tests.tiny import VOCABULARY, make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+
+@pytest.fixture(autouse=True)
+def old_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that emulates bfloat16."""
+    for module in (load, state):
+        monkeypatch.setattr(module, "computes_bfloat16", lambda device: False)
+
+
+def noisy(family: str) -> Any:
+    """A tiny model in bfloat16 whose weights are noise."""
+    name, values = FAMILIES[family]
+    config = getattr(transformers, name)(**{"vocab_size": VOCABULARY, **values})
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return model.to(torch.bfloat16).eval()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in (*MIXTURES, "nemotron")])
+def test_logits_are_those_in_float32(family: str) -> None:
+    model = noisy(family)
+    ids = torch.arange(3, 20)[None]
+    assert multiply_in_float32(model)
+    with torch.no_grad():
+        found = model(input_ids=ids).logits
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+        wanted = noisy(family).float()(input_ids=ids).logits
+    limit = (
+        0.05 if family.startswith("gemma") else 1e-4
+    )  # Gemma's factor of the embeddings is rounded
+    torch.testing.assert_close(found, wanted, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "nemotron"])
+def test_a_model_that_needs_one_precision_stays_as_it_was(family: str) -> None:
+    model = noisy(family)
+    before = {n: type(m) for n, m in model.named_modules()}
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits
+        if multiply_in_float32(model):  # a version of transformers whose experts take both
+            pytest.skip("its layers take float32")
+        assert {n: type(m) for n, m in model.named_modules()} == before
+        assert torch.equal(model(input_ids=ids).logits, wanted)
+
+
+def run(root: Path, model: Path, dtype: str, **settings: Any) -> tuple[Recorder, Any]:
+    """A training of six steps."""
+    recorder = Recorder()
+    inputs = {
+        "model": adapted_value(model_value(model, dtype=dtype)).model_dump(mode="json"),
+        "dataset": dataset_value(root / "data", validation=4).model_dump(mode="json"),
+    }
+    options = settings_of(max_steps=6, batch_size=3, eval_steps=3, **settings)
+    return recorder, train_adapter(make_context(root, recorder), inputs, options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"fused": False}, {"gradient_checkpointing": True}, {"batching": "padded"}],
+    ids=["as it comes", "plain functions", "checkpointing", "padded"],
+)
+def test_losses_are_those_in_float32(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Of a base model whose weights are stored in bfloat16."""
+    model = make_tiny_model(tmp_path / "model", dtype="bfloat16")
+    half, _ = run(tmp_path / "half", model, "bfloat16", **settings)
+    single, _ = run(tmp_path / "single", model, "float32", **settings)
+    assert half.losses() == pytest.approx(single.losses(), abs=2e-5)
+    losses = [
+        [e.get("eval_loss") for e in r.named("Metric") if e.get("eval_loss")]
+        for r in (half, single)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert not [e for e in half.named("Notice") if e.get("level") == "warning"]
+
+
+def test_a_layer_keeps_its_weight_and_not_a_wide_copy(tmp_path: Path) -> None:
+    model = noisy("llama")
+    multiply_in_float32(model)
+    model.requires_grad_(False)
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        x = torch.randn(1, 8, model.config.hidden_size, requires_grad=True)
+        model(inputs_embeds=x).logits.sum()
+    shapes = {tuple(p.shape) for p in model.parameters() if p.dim() == 2}
+    wide = [t for t in kept if tuple(t.shape) in shapes and t.dtype == torch.float32]
+    assert kept
+    assert not wide
+
+
+def test_the_merged_model_is_in_bfloat16(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model", dtype="bfloat16")
+    _, value = run(tmp_path, model, "bfloat16")
+    merged = merge_adapter(
+        make_context(tmp_path, Recorder()), value.model_dump(mode="json"), MergeSettings()
+    )
+    found = transformers.AutoModelForCausalLM.from_pretrained(merged.path, dtype="auto")
+    assert found.dtype == torch.bfloat16
+
+
+def test_a_loaded_model_multiplies_in_float32(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model", dtype="bfloat16")
+    context = make_context(tmp_path, Recorder())
+    assert multiplies_in_float32(load.load_base(context, model_value(folder, dtype="bfloat16")))
+    assert not multiplies_in_float32(load.load_base(context, model_value(folder, dtype="float32")))
