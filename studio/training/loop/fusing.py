@@ -83,8 +83,10 @@ def _tell(context: StepContext, model: Any, fused: Fused) -> None:
         layers,
         fused.counts["RMS norms"],
     )
-    if 0 < fused.adapted < layers:
+    if fused.adapted < layers:
+        which = f"{layers - fused.adapted} of {layers}" if fused.adapted else "The"
         context.notice(
-            f"{layers - fused.adapted} of {layers} layers with an adapter are not computed with the fused functions.",
+            f"{which} layers with an adapter are computed without fused functions, which support LoRA without dropout "
+            "and without quantization.",
             level="info",
         )

@@ -232,12 +232,12 @@ def test_a_layer_that_something_listens_to_stays_plain() -> None:
 # ------------------------------------------------------------------ in a training
 
 
-def run(root: Path, model: Path, **settings: Any) -> tuple[Recorder, Any]:
-    """A training of six steps."""
+def run(root: Path, model: Path, changes: Any = None, **settings: Any) -> tuple[Recorder, Any]:
+    """A training of six steps; ``changes`` are those of the adapter."""
     recorder = Recorder()
     context = make_context(root, recorder)
     inputs = {
-        "model": adapted_value(model_value(model)).model_dump(mode="json"),
+        "model": adapted_value(model_value(model), **(changes or {})).model_dump(mode="json"),
         "dataset": dataset_value(root / "data").model_dump(mode="json"),
     }
     value = train_adapter(context, inputs, settings_of(max_steps=6, batch_size=3, **settings))
@@ -388,6 +388,24 @@ def test_a_model_that_cannot_be_fused_trains_with_a_notice(
         notice.get("sentence") == "Fused functions are not used: this model does not support them."
     )
     assert len(recorder.losses()) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"dropout": 0.1}, "The layers with an adapter are computed without fused functions"),
+        ({"method": "dora"}, "The layers with an adapter are computed without fused functions"),
+    ],
+    ids=["LoRA", "dropout", "DoRA"],
+)
+def test_layers_that_are_not_fused_are_named(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    recorder, _ = run(tmp_path, make_tiny_model(tmp_path / "model"), changes=changes)
+    said = [e.get("sentence") for e in recorder.named("Notice") if "fused" in e.get("sentence")]
+    assert len(said) == bool(words)
+    assert all(s.startswith(words) for s in said)
 
 
 def test_the_comparison_changes_nothing() -> None:
