@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 TESTS = """
-import logging
+import logging, pytest
 
 def test_passes():
     logging.getLogger("x").error("caf\\udce9")
@@ -16,11 +16,14 @@ def test_passes():
 
 def test_fails():
     assert "caf\\udce9" == "cafe"
+
+def test_is_skipped():
+    pytest.skip("caf\\udce9")
 """
 
 
 def test_a_lone_surrogate_does_not_end_a_test_process(tmp_path: Path) -> None:
-    """Of a name that is not valid UTF-8: in the log of a test that passes, and in the reason of one that fails."""
+    """Of a name that is not valid UTF-8: in a log, in the reason of a failure and in that of a skip."""
     (tmp_path / "test_names.py").write_text(TESTS, encoding="utf-8")
     conftest = "from tests.conftest import pytest_report_to_serializable\n"
     (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
@@ -33,6 +36,7 @@ def test_a_lone_surrogate_does_not_end_a_test_process(tmp_path: Path) -> None:
             "pytest",
             "-n",
             "1",
+            "-ra",
             "-p",
             "no:cacheprovider",
             "-p",
@@ -46,5 +50,6 @@ def test_a_lone_surrogate_does_not_end_a_test_process(tmp_path: Path) -> None:
         errors="replace",
         check=False,
     )
-    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "INTERNALERROR" not in done.stdout
+    assert "Traceback" not in done.stderr

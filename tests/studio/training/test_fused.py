@@ -234,6 +234,26 @@ def test_a_layer_that_something_listens_to_stays_plain() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("part", ["mlp", "act", "norm"])
+def test_a_module_that_computes_something_else_stays_plain(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """It consists of the same parts, and its name ends the same: a factor, another activation, a mean."""
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    mlp, norm = LlamaMLP.forward, LlamaRMSNorm.forward
+    if part == "mlp":
+        monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: 0.9 * mlp(self, x))
+    elif part == "norm":
+        centered = lambda self, x: norm(self, x - x.mean(-1, keepdim=True))  # noqa: E731
+        monkeypatch.setattr(LlamaRMSNorm, "forward", centered)
+    model = made("llama", shape={"hidden_act": "relu2"} if part == "act" else None)
+    fused = assert_same(model)
+    assert fused.counts["RMS norms"] == (0 if part == "norm" else 5)
+    assert fused.counts["gated MLPs"] == (2 if part == "norm" else 0)
+    assert fused.adapted == sum(hasattr(m, "lora_A") for m in model.modules())
+
+
 def test_layers_with_inputs_of_their_own_get_them() -> None:
     """Query, key and value are computed together only where they read the same tensor."""
     model = made("llama", TARGETS)
