@@ -69,14 +69,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Write a lone surrogate of a captured text as its escape: a report is sent to another process as UTF-8."""
-    report = yield
-    report.sections = [
-        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
-        for name, text in report.sections
-    ]
-    return report
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Write lone surrogates of a report as their escapes: it is sent to another process as UTF-8."""
+    data = yield
+    return _escaped(data)
+
+
+def _escaped(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(data, dict):
+        return {_escaped(k): _escaped(v) for k, v in data.items()}
+    # pytest tells the place of a skip by its type, a tuple.
+    return type(data)(_escaped(v) for v in data) if type(data) in (list, tuple) else data
 
 
 class _Records(logging.Handler):

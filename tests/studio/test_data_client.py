@@ -139,8 +139,9 @@ def test_a_batch_is_the_one_that_the_trainer_makes(
     client: DataClient, project: Path, tmp_path: Path
 ) -> None:
     asking = asked(project)
-    opened = last(client, "open", **asking)
     settings = asking["request"]["settings"]
+    settings["batching"] = "padded"
+    opened = last(client, "open", **asking)
     (tmp_path / "step").mkdir()
     context = make_context(tmp_path / "step", Recorder())
     data = DatasetSettings(source=str(project.parent / "rows.jsonl"), validation_fraction=0.2)

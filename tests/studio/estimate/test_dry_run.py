@@ -323,7 +323,8 @@ def test_a_gpu_agrees_within_5_percent() -> None:
     lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
     model = get_peft_model(model, lora)
     peak = Peak(torch.device("cuda"))
-    run_probe(model, mode, batch, TrainSettings(), lambda step: None, peak)
+    plain = TrainSettings(fused=False)  # what fused functions save is not in the formula
+    run_probe(model, mode, batch, plain, lambda step: None, peak)
     counted = count(shape, "lora", matched(shape, names, rank_for(16, None)))
     parts = memory(shape, counted, mode, batch)
     assert parts is not None

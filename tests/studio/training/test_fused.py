@@ -13,9 +13,14 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+from studio.estimate.activations import Mode
+from studio.estimate.memory import Batch
+from studio.node_settings.train import TrainSettings
+from studio.training.estimate.probe import run_probe
 from studio.training.fused import functions, swap
 from studio.training.fused.check import compare
 from studio.training.fused.swap import Fused, fuse
+from studio.training.loop import training_loop
 from studio.training.loop.train import train_adapter
 from tests.studio.training.gguf_models import FAMILIES, MIXTURES
 from tests.studio.training.steps import (
@@ -229,15 +234,48 @@ def test_a_layer_that_something_listens_to_stays_plain() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("part", ["mlp", "act", "norm"])
+def test_a_module_that_computes_something_else_stays_plain(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """It consists of the same parts, and its name ends the same: a factor, another activation, a mean."""
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    mlp, norm = LlamaMLP.forward, LlamaRMSNorm.forward
+    if part == "mlp":
+        monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: 0.9 * mlp(self, x))
+    elif part == "norm":
+        centered = lambda self, x: norm(self, x - x.mean(-1, keepdim=True))  # noqa: E731
+        monkeypatch.setattr(LlamaRMSNorm, "forward", centered)
+    model = made("llama", shape={"hidden_act": "relu2"} if part == "act" else None)
+    fused = assert_same(model)
+    assert fused.counts["RMS norms"] == (0 if part == "norm" else 5)
+    assert fused.counts["gated MLPs"] == (2 if part == "norm" else 0)
+    assert fused.adapted == sum(hasattr(m, "lora_A") for m in model.modules())
+
+
+def test_layers_with_inputs_of_their_own_get_them() -> None:
+    """Query, key and value are computed together only where they read the same tensor."""
+    model = made("llama", TARGETS)
+    attention = model.base_model.model.model.layers[0].self_attn
+    size = model.config.hidden_size
+    one, other = torch.randn(3, size), torch.randn(3, size)
+    wanted = attention.q_proj(one), attention.k_proj(other), attention.v_proj(one)
+    assert fuse(model)
+    found = attention.q_proj(one), attention.k_proj(other), attention.v_proj(one)
+    for made_now, before in zip(found, wanted, strict=True):
+        torch.testing.assert_close(made_now, before)
+
+
 # ------------------------------------------------------------------ in a training
 
 
-def run(root: Path, model: Path, **settings: Any) -> tuple[Recorder, Any]:
-    """A training of six steps."""
+def run(root: Path, model: Path, changes: Any = None, **settings: Any) -> tuple[Recorder, Any]:
+    """A training of six steps; ``changes`` are those of the adapter."""
     recorder = Recorder()
     context = make_context(root, recorder)
     inputs = {
-        "model": adapted_value(model_value(model)).model_dump(mode="json"),
+        "model": adapted_value(model_value(model), **(changes or {})).model_dump(mode="json"),
         "dataset": dataset_value(root / "data").model_dump(mode="json"),
     }
     value = train_adapter(context, inputs, settings_of(max_steps=6, batch_size=3, **settings))
@@ -289,6 +327,33 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_setting_decides(tmp_path: Path, used: list[str], fused: bool) -> None:
     run(tmp_path, make_tiny_model(tmp_path / "model"), fused=fused)
     assert set(used) == ({"linears", "gated_mlp", "rms_norm"} if fused else set())
+
+
+def test_the_probe_measures_what_a_training_does(used: list[str]) -> None:
+    for fused in (False, True):
+        settings = TrainSettings(fused=fused)
+        run_probe(
+            made("llama"), Mode(weights=4, autocast=False), Batch(2, 8, 4), settings, lambda _: None
+        )
+        assert set(used) == ({"linears", "gated_mlp", "rms_norm"} if fused else set())
+
+
+def test_a_training_leaves_the_model_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what follows it: the saved adapter is compared with the plain functions."""
+    made_here: list[Fused] = []
+    real = training_loop.fuse_checked
+
+    def remember(*given: Any) -> Fused:
+        made_here.append(real(*given))
+        assert made_here[-1]
+        return made_here[-1]
+
+    monkeypatch.setattr(training_loop, "fuse_checked", remember)
+    run(tmp_path, make_tiny_model(tmp_path / "model"))
+    assert len(made_here) == 1
+    assert not made_here[0]
 
 
 FAULTS = {
@@ -347,6 +412,9 @@ def faulty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_check_notices_a_fault(faulty: None) -> None:
     """In any function, and whatever of it is fused: by the values of a part or by the gradients of the whole."""
     model = made("llama with biases", TARGETS)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # as at the start of a training
+            parameter.data.zero_()
     layers = sum(hasattr(m, "lora_A") for m in model.modules())
     norms = sum(type(m).__name__ == "LlamaRMSNorm" for m in model.modules())
     fused, difference = compare(model, fuse, lambda: loss_of(model), torch.float32)
@@ -388,6 +456,24 @@ def test_a_model_that_cannot_be_fused_trains_with_a_notice(
         notice.get("sentence") == "Fused functions are not used: this model does not support them."
     )
     assert len(recorder.losses()) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"dropout": 0.1}, "The layers with an adapter are computed without fused functions"),
+        ({"method": "dora"}, "The layers with an adapter are computed without fused functions"),
+    ],
+    ids=["LoRA", "dropout", "DoRA"],
+)
+def test_layers_that_are_not_fused_are_named(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    recorder, _ = run(tmp_path, make_tiny_model(tmp_path / "model"), changes=changes)
+    said = [e.get("sentence") for e in recorder.named("Notice") if "fused" in e.get("sentence")]
+    assert len(said) == bool(words)
+    assert all(s.startswith(words) for s in said)
 
 
 def test_the_comparison_changes_nothing() -> None:

@@ -207,6 +207,7 @@ def test_at_one_row_gradient_checkpointing_is_tried(
     said = [e.get("sentence") for e in first.named("Notice")]
     assert "gradient checkpointing" in said[-1]
     assert not any("gradient checkpointing" in s for s in said[:-1])
+    assert len(set(said)) == len(said)
     seen.clear()
     train_adapter(make_context(tmp_path / "b", second), inputs, settings)
     assert set(seen) == {(1, True)}

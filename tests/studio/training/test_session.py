@@ -68,15 +68,21 @@ def test_rows_that_are_dropped_as_duplicates_are_in_no_batch(tmp_path: Path) -> 
         train={"batch_size": 2},
         data={"validation_fraction": 0.0, "deduplicate": True},
     )
-    request, problems = token_request(load_project(project), load_registry(), tmp_path)
-    assert request is not None, problems
-    (tmp_path / "work").mkdir()
-    session = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
-    asked(session, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    session = session_of(project, tmp_path)
     found = [asked(session, "rows", batch=n) for n in (1, 2, 3)]
     assert [b["batches"] for b in found] == [2, 2, 2]
     assert sorted(r["number"] for b in found for r in b["rows"]) == [1, 2, 3, 4]
     session._opened().rows.close()
+
+
+def session_of(project: Path, folder: Path) -> Session:
+    """A session that has opened the data of a project."""
+    request, problems = token_request(load_project(project), load_registry(), folder)
+    assert request is not None, problems
+    (folder / "work").mkdir()
+    session = Session(folder / "work", lambda: False, lambda kind, data: None)
+    asked(session, "open", request=request.to_json(), runs=str(folder / "runs"))
+    return session
 
 
 @pytest.mark.parametrize("batching", ["padded", "padding_free"])
@@ -94,11 +100,7 @@ def test_a_batch_says_how_much_of_the_epoch_is_padding(tmp_path: Path, batching:
         train={"batch_size": 2, "batching": batching},
         data={"validation_fraction": 0.0},
     )
-    request, problems = token_request(load_project(project), load_registry(), tmp_path)
-    assert request is not None, problems
-    (tmp_path / "work").mkdir()
-    session = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
-    asked(session, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    session = session_of(project, tmp_path)
     found = [asked(session, "rows", batch=n) for n in (1, 2, 3)]
     states = [s for b in found for r in b["rows"] for s in r["tokens"]["state"]]
     assert len(states) == sum(n + 1 for n in lengths) + states.count("padding")
@@ -126,11 +128,7 @@ def test_a_book_of_over_a_million_characters_is_shown_in_pieces(
         train={"batch_size": 10, "max_length": 101, "batching": "padding_free"},
         data={"validation_fraction": 0.0},
     )
-    request, problems = token_request(load_project(project), load_registry(), tmp_path)
-    assert request is not None, problems
-    (tmp_path / "work").mkdir()
-    opened = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
-    asked(opened, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    opened = session_of(project, tmp_path)
     shown = asked(opened, "rows")["rows"]
     assert not any(r["error"] for r in shown)
     assert [(r["number"], r["part"]) for r in shown] == [
