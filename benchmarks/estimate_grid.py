@@ -53,6 +53,10 @@ MODES = {
     "full fine-tuning, bf16": Mode(weights=4, full=True),
     "full fine-tuning, float32": Mode(weights=4, full=True, autocast=False),
     "last 2 layers, bf16": Mode(weights=4, full=True),
+    "bf16, products in float32": Mode(weights=4, stored=2, autocast=False, head="chunks"),
+    "bf16, products in float32, checkpointing": Mode(
+        weights=4, stored=2, autocast=False, head="chunks", checkpointing=True
+    ),
     "bf16, dropout": Mode(dropout=0.05),
     "bf16, dropout, checkpointing": Mode(dropout=0.05, checkpointing=True),
 }

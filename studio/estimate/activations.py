@@ -30,9 +30,11 @@ class Mode:
     whether logits are made for label tokens only, and in parts when they are many; ``masked`` whether
     rows are padded, ``joined`` whether they share a sequence. ``plain`` is the model's own loss, which keeps
     its logits. ``repeats_keys``: no fused kernel takes fewer key heads than query heads
-    (``studio.training.model.attention_kernel``)."""
+    (``studio.training.model.attention_kernel``). ``stored`` are the bytes per number of base weights that are
+    widened to ``weights`` for each product (``studio.training.model.wide_products``); 0 where none are."""
 
     weights: int = 2
+    stored: int = 0
     adapter: int = 4
     autocast: bool = True
     quantization: str = "none"

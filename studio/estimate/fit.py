@@ -164,9 +164,13 @@ def _optimizer(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Chan
 
 def _precision(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
     del registry
-    single = job.lora is not None and mode_of(job, facts.machine).weights == 4
-    auto = facts.machine.auto_dtype
-    if single and auto != "float32":
+    mode, auto = mode_of(job, facts.machine), facts.machine.auto_dtype
+    single = job.lora is not None and mode.weights == 4 and not mode.stored
+    stored = replace(job, base=job.base.model_copy(update={"dtype": "bfloat16"}))
+    if single and mode_of(stored, facts.machine).stored:
+        reason = "The frozen weights need half the memory; the CPU still computes in float32."
+        yield [("base", "dtype", "bfloat16", reason)]
+    elif single and auto != "float32":
         reason = "Weights and activations need half the memory; values are rounded more coarsely."
         yield [("base", "dtype", auto, reason)]
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.formulas import PLAIN
-from studio.estimate.kept import KEPT
+from studio.estimate.kept import FLOAT32_BASE, KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch
 from studio.estimate.pace import Pace
@@ -263,12 +263,18 @@ def mode_of(job: Job, machine: Machine) -> Mode:
     if dtype == "auto":
         dtype = machine.auto_dtype
     full, half = job.lora is None, dtype != "float32"
+    emulated = dtype == "bfloat16" and machine.device != "cuda" and not machine.bfloat16
+    whole = job.base.quantization == "none"
+    single = full or not half or (emulated and whole and method_of(job) in FLOAT32_BASE)
+    mixture = job.shape is not None and any(m.experts > 1 for m in job.shape.linears)
+    wide = emulated and whole and not mixture and not single
     padded = is_padded(job)
     at_once = full or dtype == "float16" or _adapts_head(job.lora)  # all logits
     return Mode(
-        weights=4 if full or not half else 2,
+        weights=4 if single or wide else 2,
+        stored=2 if wide else 0,
         adapter=4,
-        autocast=half,
+        autocast=half and not (emulated and (single or wide)),
         quantization="none" if full else job.base.quantization,
         double_quant=job.base.double_quant,
         checkpointing=job.train.gradient_checkpointing,

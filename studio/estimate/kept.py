@@ -50,6 +50,9 @@ class Kept:
 
 
 NOTHING = Kept()
+FLOAT32_BASE = frozenset({"glora", "shira", "supertuning"})
+"""Methods that compute with the base's weights themselves: where a CPU computes in float32 with weights in bfloat16,
+their base is in float32 (``studio.training.adapter.attach``)."""
 OfLayer = Callable[[Linear, int, Settings], Kept]
 
 

@@ -42,6 +42,7 @@ _FORMULA = {
 }
 _MODE_WORDS = {
     "weights": "precision",
+    "stored": "precision",
     "adapter": "precision",
     "autocast": "precision",
     "quantization": "quantization",

@@ -100,6 +100,8 @@ def memory(
     if trained is None or state is None:
         return None
     weights, constants = _weights(shape, mode)
+    if counted.tokens and mode.stored:  # embedding and head are converted
+        weights += (mode.weights - mode.stored) * (shape.embedding + shape.head)
     width = mode.weights if mode.full else mode.adapter
     adapter = 0 if mode.full else mode.adapter * (counted.adapter or 0) + _own(counted, mode)
     gradients = width * trained
@@ -143,7 +145,7 @@ def _own(counted: Counted, mode: Mode) -> int:
 def _weights(shape: Shape, mode: Mode) -> tuple[int, int]:
     """Bytes of the weights, and of the constants that quantization adds."""
     if mode.quantization == "none" or mode.full:
-        return mode.weights * shape.parameters, 0
+        return (mode.stored or mode.weights) * shape.parameters, 0
     packed = [m for m in shape.linears if m.experts == 1]
     numbers = sum(m.weights for m in packed)
     rest = mode.weights * (shape.parameters - numbers)
@@ -177,7 +179,8 @@ def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Us
     gradient = tokens * (_layer_gradient(shape, last, mode) + moment_gradients(last, mode))
     if mode.full:  # the gradient of one matrix, before the layer's activations are gone
         gradient += mode.weights * _largest_linear(shape)
-    dequantized = _largest_linear(shape) * w if mode.quantization != "none" else 0
+    widened = bool(mode.stored) or mode.quantization != "none"
+    dequantized = _largest_linear(shape) * w if widened else 0
     final = tokens * shape.hidden * (4 if shape.norm == "rms" else w)
     logits = _logits(shape, mode, batch)
     moment = max((moment_bytes(found, mode) for found in layers), default=0)
@@ -215,7 +218,12 @@ def _lost(shape: Shape, counted: Counted, mode: Mode, batch: Batch, kept: int) -
 def _logits(shape: Shape, mode: Mode, batch: Batch) -> int:
     rows = batch.tokens if mode.head in ("full", "plain") else batch.labels
     numbers = shape.vocabulary * rows
-    return LOGIT_BYTES[mode.head] * (min(numbers, CHUNK) if mode.head == "chunks" else numbers)
+    numbers = min(numbers, CHUNK) if mode.head == "chunks" else numbers
+    found = LOGIT_BYTES[mode.head] * numbers
+    if mode.stored:  # the head's wide copy is there beside the logits, or beside their gradient
+        wide = mode.weights * shape.vocabulary * shape.hidden
+        found = max(found, wide + mode.weights * numbers)
+    return found
 
 
 def _first_norm(shape: Shape, mode: Mode, tokens: int) -> int:

@@ -49,7 +49,8 @@ def _loading(shape: Shape, mode: Mode, step: Parts) -> Parts:
     """A tensor is read before it is quantized or converted to float32; otherwise it is used as it is."""
     largest = max((m.width_in * m.width_out for m in shape.linears), default=0)
     if mode.quantization == "none":
-        largest = max(largest, shape.vocabulary * shape.hidden) if mode.weights == 4 else 0
+        converted = mode.weights == 4 and not mode.stored
+        largest = max(largest, shape.vocabulary * shape.hidden) if converted else 0
     return _sum(step, weights=step.weights, quantization=step.quantization, workspace=2 * largest)
 
 
@@ -62,7 +63,9 @@ def _checking(shape: Shape, mode: Mode, step: Parts) -> Parts:
         weights=weights,
         quantization=step.quantization,
         adapter=2 * step.adapter,
-        logits=mode.stream * CHECKED_TOKENS * shape.vocabulary,
+        logits=mode.stream
+        * shape.vocabulary
+        * (CHECKED_TOKENS + (shape.hidden if mode.stored else 0)),
     )
 
 
@@ -72,7 +75,8 @@ def _merging(shape: Shape, mode: Mode, step: Parts, available: int, dtype: str) 
     mixture = any(linear.experts > 1 for linear in shape.linears)
     if mode.device == "cpu" and 4 * shape.parameters > BY_LAYERS and not mixture:
         return _by_layers(shape, mode, step)
-    widths = (4, _WIDTHS.get(dtype, 2 if mode.autocast or mode.weights == 2 else 4))
+    half = mode.autocast or mode.stored == 2 or mode.weights == 2
+    widths = (4, _WIDTHS.get(dtype, 2 if half else 4))
     free = available - step.framework
     fitting = [w for w in widths if HEADROOM * w * shape.parameters < free]
     if not fitting and mode.device == "cuda":

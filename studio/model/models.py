@@ -20,6 +20,7 @@ from studio.graph.node_type import CheckContext
 from studio.model.folder_check import Fault, folder_faults, gguf_faults
 from studio.model.folder_files import is_readable, read_json
 from studio.model.hub_kept import kept
+from studio.model.layer_names import is_joined, joined_name
 from studio.model.layers import LinearModule, presets, read_linear_modules
 from studio.model.supported import supported
 from studio.model.targets import (
@@ -231,7 +232,7 @@ def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Itera
     device = current(wanted_device(("train", vars(values)) for values in trains))
     gpu = device.kind == "cuda"
     if settings.dtype == "bfloat16" and device.bfloat16 is False:
-        yield _emulated_bfloat16(device, context)
+        yield from _emulated_bfloat16(settings, device, context)
     if settings.dtype == "float16" and not gpu:
         yield context.problem(
             "training in float16 needs a GPU.",
@@ -261,8 +262,11 @@ def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Itera
             )
 
 
-def _emulated_bfloat16(device: Device, context: CheckContext) -> Problem:
-    """A warning: the numbers are right, and each step is slower."""
+def _emulated_bfloat16(
+    settings: BaseModelSettings, device: Device, context: CheckContext
+) -> Iterable[Problem]:
+    """A warning: the numbers are right, and each step is slower. A CPU computes in float32 with weights in bfloat16
+    instead, but not with a quantized base or the joined experts of a mixture."""
     if device.kind == "cuda":
         why = (
             f"{device.name} does not compute in bfloat16 itself (compute capability "
@@ -270,12 +274,17 @@ def _emulated_bfloat16(device: Device, context: CheckContext) -> Problem:
         )
         hint = "Choose Auto or float16."
     else:
+        layers = linear_modules(settings.model, context.project_dir) or []
+        if settings.quantization == "none" and not any(
+            m.experts > 1 or is_joined(joined_name(m.name)) for m in layers
+        ):
+            return
         why = (
-            "this CPU has no units for bfloat16: a training took nine times as long as in float32 on such "
-            "a CPU."
+            "this CPU has no units for bfloat16: its products are emulated, and a training took nine times as "
+            "long as in float32 on such a CPU."
         )
         hint = "Choose Auto or float32."
-    return context.problem(why, "dtype", hint=hint, code="bfloat16_emulated", severity="warning")
+    yield context.problem(why, "dtype", hint=hint, code="bfloat16_emulated", severity="warning")
 
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:

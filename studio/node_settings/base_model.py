@@ -31,7 +31,8 @@ class BaseModelSettings(Settings):
         "auto",
         "Precision",
         "Auto uses bfloat16 where the hardware computes in it, float16 with loss scaling on older GPUs, and "
-        "float32 on other CPUs. float32 needs twice the memory of the others.",
+        "float32 on other CPUs. float32 needs twice the memory of the others. A CPU that does not compute in bfloat16 "
+        "keeps frozen weights in it and computes in float32.",
         choice_labels={
             "auto": "Auto",
             "float32": "float32 (exact)",

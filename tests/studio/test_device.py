@@ -508,10 +508,13 @@ def test_turing_emulates_bfloat16(computer_with: Any, place: Path) -> None:
 def test_a_cpu_without_units_for_bfloat16(
     computer_with: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Frozen weights stay in bfloat16 and products are in float32; those of quantized weights are emulated."""
     for units, codes in ((False, ["bfloat16_emulated"]), (True, []), (None, [])):
         monkeypatch.setattr(hardware, "cpu_computes_bfloat16", lambda units=units: units)
         computer_with(build=CPU_BUILD, ask=False)
-        assert [p.code for p in problems(graph_of(dtype="bfloat16"), place)] == codes
+        assert problems(graph_of(dtype="bfloat16"), place) == []
+        quantized = graph_of(dtype="bfloat16", quantization="nf4")
+        assert [p.code for p in problems(quantized, place)] == codes
         assert this_machine().bfloat16 is bool(units)
 
 

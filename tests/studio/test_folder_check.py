@@ -589,7 +589,8 @@ def test_what_this_machine_lacks_is_known_before_a_run(
     assert problems("./model", tmp_path, **flash) == ["attention_unsupported attention"]
     for units, found in ((True, []), (False, ["bfloat16_emulated dtype"])):
         monkeypatch.setattr(hardware, "cpu_computes_bfloat16", lambda units=units: units)
-        assert problems("./model", tmp_path, dtype="bfloat16") == found
+        assert problems("./model", tmp_path, dtype="bfloat16") == []
+        assert problems("./model", tmp_path, dtype="bfloat16", quantization="nf4") == found
 
 
 def test_a_large_model_is_checked_in_a_second_and_once(

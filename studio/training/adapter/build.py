@@ -21,6 +21,7 @@ from studio.graph.context import StepContext
 from studio.model.layer_names import is_joined, joined_name, matches
 from studio.model.layers import TOWERS
 from studio.model.models import classify
+from studio.training.adapter.attach import fit_base
 from studio.training.adapter.continued import load_trainable
 from studio.training.adapter.convert import make_plain
 from studio.training.adapter.experts import name_experts
@@ -113,6 +114,7 @@ def _built(
         _freeze(tuning)
         return tuning
     config = name_experts(base, _text_only(base, method.build(adapted)))
+    fit_base(base, config)
     if facts is not None and hooks.fit:
         hooks.fit(config, facts)
     if resumed is not None and hooks.initialise:

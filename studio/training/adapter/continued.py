@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -21,6 +21,7 @@ from studio.model.adapter_check import adapter_faults
 from studio.model.adapter_config import described, method_of_config
 from studio.model.adapter_files import CONFIG, WEIGHTS
 from studio.model.folder_files import read_json
+from studio.training.adapter.attach import attach
 from studio.training.saved.tensor_files import read_tensors
 from studio.values import AdaptedModelValue, AdapterValue
 from studio.variants.lora_method import LoraMethod
@@ -84,9 +85,9 @@ def load_trainable(base: Any, adapter: AdapterValue) -> Any:
     config.inference_mode = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = PeftModel.from_pretrained(
+        model = attach(
             base,
-            str(folder),
+            folder,
             is_trainable=True,
             config=config,
             torch_device=str(next(base.parameters()).device),

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.training.adapter.attach import attach
 from studio.training.adapter.continued import is_unchanged
 from studio.training.model.load import load_base
 from studio.training.saved.snapshot import ADAPTER
@@ -60,7 +60,7 @@ def verify_adapter(
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
     with _explain_damage(folder):
-        model = PeftModel.from_pretrained(fresh, str(folder))
+        model = attach(fresh, folder)
     method: LoraMethod = context.variant("adapter", adapted.method).payload
     rewritten = method.starts_from_base or method.reorders_sums
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 
 from studio.graph.context import StepContext
 from studio.system import disk
+from studio.training.adapter.attach import attach
 from studio.training.adapter.build import method_of
 from studio.training.answer.generate import Answer, greedy_answers
 from studio.training.answer.questions import (
@@ -126,7 +126,7 @@ def _with_adapter(
     base = value.model.model
     model = _loaded(context, base, "Loading the base model")
     before = ask(model, "Generating answers with the base model")
-    model = PeftModel.from_pretrained(model, value.path)
+    model = attach(model, value.path)
     mergeable = not method_of(context, value.model).cannot_merge
     if (
         mergeable and base.quantization == "none"

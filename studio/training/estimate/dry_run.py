@@ -28,6 +28,7 @@ from studio.estimate.optimizers import PAGED_FROM
 from studio.training.batch.attention import row_boundaries, use_row_attention
 from studio.training.model import attention_kernel
 from studio.training.model.load import remove_kernels
+from studio.training.model.wide_products import widen
 
 STEPS = 2
 """The optimizer's states exist from the second step on."""
@@ -102,7 +103,10 @@ def dry_run(
     """
     if mode.quantization != "none":
         raise ValueError("a quantized model has no fake tensors")
-    model = meta_model(config, torch.float32 if mode.weights == 4 else torch.bfloat16)
+    single = mode.weights == 4 and not mode.stored
+    model = meta_model(config, torch.float32 if single else torch.bfloat16)
+    if mode.stored:
+        widen(model)
     if adapt is not None:
         with torch.device("meta"):
             model = adapt(model)

@@ -73,6 +73,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
     from peft import get_peft_model
 
     from studio.estimate.optimizers import states
+    from studio.training.adapter.attach import fit_base
     from studio.training.adapter.experts import name_experts
     from studio.training.adapter.full_fine_tuning import mark_trained
     from studio.training.estimate.dry_run import dry_run
@@ -89,6 +90,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
         config = method.payload.build(adapted)
         if hasattr(config, "init_lora_weights"):  # some initializations need real weights
             config.init_lora_weights = True
+        fit_base(model, config)
         return get_peft_model(model, name_experts(model, config))
 
     own = settings.optimizer in _OWN_STATES

@@ -17,6 +17,7 @@ from studio.training.adapter.tuning import Tuning
 from studio.training.batch.batches import Batch
 from studio.training.loop.metrics import Metrics
 from studio.training.model.load import computes_bfloat16, pick_device
+from studio.training.model.wide_products import computes_in_float32
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import (
     read_method,
@@ -110,15 +111,16 @@ class TrainingState:
         return scaler is not None and scaler.get_scale() > 1.0
 
 
-def make_accelerator(dtype: str) -> Accelerator:
+def make_accelerator(dtype: str, model: Any) -> Accelerator:
     """Device, autocast and loss scaling for a model in ``dtype``, on one device. A CPU that emulates bfloat16 has
-    no autocast: its products are in float32 (``studio.training.model.wide_products``)."""
+    no autocast where it computes in float32 (``studio.training.model.wide_products``)."""
     AcceleratorState._reset_state(
         reset_partial_state=True
     )  # it keeps the precision of the previous run
     device = pick_device()
     emulated = dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device)
-    precision = "no" if emulated else _MIXED_PRECISION.get(dtype, "no")
+    single = emulated and computes_in_float32(model)
+    precision = "no" if single else _MIXED_PRECISION.get(dtype, "no")
     return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 

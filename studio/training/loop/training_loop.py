@@ -178,7 +178,7 @@ class TrainingLoop:
         """
         set_seed(self.settings.seed)
         state, model = self.state, self.state.tuning.model
-        accelerator = make_accelerator(state.tuning.adapted.model.dtype)
+        accelerator = make_accelerator(state.tuning.adapted.model.dtype, model)
         state.accelerator, state.head = accelerator, None
         if self.recomputes_activations:
             enable_gradient_checkpointing(model)

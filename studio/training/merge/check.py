@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.system.memory import BY_LAYERS, HEADROOM
+from studio.training.adapter.attach import attach
 from studio.training.merge.streamed import NotStreamed, streamed_logits
 from studio.training.model.load import (
     FOUR_BITS,
@@ -71,7 +71,7 @@ def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelV
     del model
     fresh = base.model_copy(update=plain)
     model = load_base(context, fresh, "Loading a fresh model to compare", device)
-    model = PeftModel.from_pretrained(model, adapter.path)
+    model = attach(model, adapter.path)
     wanted = _logits(context, model, texts)
     del model
     free_memory()
@@ -150,7 +150,7 @@ def _quantized_pair(
         found = _logits(context, model, texts)
         del model
     base = load_base(context, adapter.model.model, "Loading the quantized model")
-    wanted = _logits(context, PeftModel.from_pretrained(base, adapter.path), texts)
+    wanted = _logits(context, attach(base, adapter.path), texts)
     del base
     free_memory()
     return found, wanted
@@ -172,7 +172,7 @@ def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path)
         return streamed
     base = load_base(context, adapter.model.model, "Loading the base model to compare")
     context.phase("verify", "Comparing the two adapters")
-    model = PeftModel.from_pretrained(base, adapter.path)
+    model = attach(base, adapter.path)
     wanted = _logits(context, model, texts)
     if _only_layers(other) and _only_layers(Path(adapter.path)):
         model.load_adapter(str(other), "other")
@@ -181,7 +181,7 @@ def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path)
         del model, base
         free_memory()
         base = load_base(context, adapter.model.model, "Loading the base model to compare")
-        model = PeftModel.from_pretrained(base, str(other))
+        model = attach(base, other)
     found = _logits(context, model, texts)
     del model, base
     free_memory()
@@ -209,7 +209,7 @@ def changed_difference(
         del model
         free_memory()
         fresh = load_base(context, base, "Loading the base model to compare")
-        both = _logits(context, PeftModel.from_pretrained(fresh, str(folder)), texts), wanted
+        both = _logits(context, attach(fresh, folder), texts), wanted
         del fresh
     free_memory()
     return Difference(_largest_difference(*both), max(float(w.abs().max()) for w in both[1]))

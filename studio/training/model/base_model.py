@@ -42,7 +42,7 @@ def prepare_base_model(context: StepContext, settings: BaseModelSettings) -> Mod
         path=str(folder),
         source=source,
         revision=revision,
-        dtype=_dtype(context, settings.dtype),
+        dtype=_dtype(context, settings.dtype, settings.quantization),
         quantization=settings.quantization,
         double_quant=settings.double_quant,
         attention=settings.attention,
@@ -138,7 +138,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
     return True
 
 
-def _dtype(context: StepContext, wanted: str) -> DType:
+def _dtype(context: StepContext, wanted: str, quantization: str) -> DType:
     """The chosen precision, with a notice where it may surprise."""
     device = pick_device()
     native = computes_bfloat16(device)
@@ -153,7 +153,7 @@ def _dtype(context: StepContext, wanted: str) -> DType:
     if wanted == "auto":
         return auto
     if wanted == "bfloat16" and not native:
-        _tell_emulated(context, device)
+        _tell_emulated(context, device, quantization)
     if wanted == "float16" and device.type != "cuda":
         raise StudioError(
             "training in float16 needs a GPU.",
@@ -165,18 +165,24 @@ def _dtype(context: StepContext, wanted: str) -> DType:
     return wanted  # type: ignore[return-value]
 
 
-def _tell_emulated(context: StepContext, device: torch.device) -> None:
-    """A notice that bfloat16 is slow on this device."""
+def _tell_emulated(context: StepContext, device: torch.device, quantization: str) -> None:
+    """A notice that bfloat16 is slow on this device, or that it computes in float32 instead."""
     if device.type == "cuda":
         context.notice(
             "This GPU does not compute in bfloat16 (GPUs since Ampere do): torch converts each time, which "
             "is slower than float16.",
             "Set Precision to Auto or float16.",
         )
+    elif quantization == "none":
+        context.notice(
+            "This CPU has no units for bfloat16 (AVX512-BF16 or AMX): frozen weights are stored in it, and "
+            "products are computed in float32.",
+            level="info",
+        )
     else:
         context.notice(
-            "This CPU has no units for bfloat16 (AVX512-BF16 or AMX): on such a CPU, training took nine "
-            "times as long as in float32.",
+            "This CPU has no units for bfloat16 (AVX512-BF16 or AMX) and emulates its products: on such a CPU, "
+            "training took nine times as long as in float32.",
             "Set Precision to Auto or float32.",
         )
 

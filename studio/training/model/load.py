@@ -165,7 +165,7 @@ def load_base(
     _refuse_other_weights(loaded, folder)
     if value.quantization != "none":
         _after_quantizing(model, value)
-    elif value.dtype == "bfloat16" and not computes_bfloat16(device):
+    elif value.dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device):
         _multiply_fast(context, model)
     model.config.use_cache = False
     return model

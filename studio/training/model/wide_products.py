@@ -12,6 +12,7 @@ The class of a layer is replaced, not its ``forward``: PEFT copies layers, and a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -83,10 +84,7 @@ _WIDE: dict[type, type] = {
 def multiply_in_float32(model: Any) -> bool:
     """Let a model whose weights are in bfloat16 compute in float32. False, and the model as it was, if one of its
     modules does not take float32 with these weights, such as joined experts."""
-    replaced = [m for m in model.modules() if type(m) in _WIDE]
-    _replace(replaced, _WIDE)
-    first = model.get_input_embeddings()
-    hook = None if type(first) is _WideEmbedding else first.register_forward_hook(_widened)
+    undo = widen(model)
     ids = (
         torch.arange(_TRIED_TOKENS, device=model.device)[None]
         % model.config.get_text_config().vocab_size
@@ -101,10 +99,28 @@ def multiply_in_float32(model: Any) -> bool:
         good = False
     model.train(training)
     if not good:
+        undo()
+    return good
+
+
+def widen(model: Any) -> Callable[[], None]:
+    """Replace the layers of a model by those that multiply in float32; returns what undoes it."""
+    _replace([m for m in model.modules() if type(m) in _WIDE], _WIDE)
+    first = model.get_input_embeddings()
+    hook = None if type(first) is _WideEmbedding else first.register_forward_hook(_widened)
+
+    def undo() -> None:
         if hook is not None:
             hook.remove()
-        _replace(replaced, {wide: plain for plain, wide in _WIDE.items()})
-    return good
+        narrow(model)
+
+    return undo
+
+
+def narrow(model: Any) -> None:
+    """Let the layers of a model multiply in the precision of their weights again."""
+    plain = {wide: plain for plain, wide in _WIDE.items()}
+    _replace([m for m in model.modules() if type(m) in plain], plain)
 
 
 def _widened(module: Any, given: Any, output: torch.Tensor) -> torch.Tensor:
@@ -121,3 +137,9 @@ def _replace(modules: list[Any], classes: dict[type, type]) -> None:
 def multiplies_in_float32(model: Any) -> bool:
     """Whether ``multiply_in_float32`` has changed the model."""
     return any(type(m) is WideLinear for m in model.modules())
+
+
+def computes_in_float32(model: Any) -> bool:
+    """Whether products of weights are in float32: the weights are, or they are widened."""
+    weights = next(p for p in model.parameters() if p.is_floating_point())
+    return weights.dtype == torch.float32 or multiplies_in_float32(model)

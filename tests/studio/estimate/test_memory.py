@@ -126,6 +126,41 @@ def test_the_kernel_and_precision_of_a_gpu_are_known(
     assert found.autocast is (dtype != "float32")
 
 
+@pytest.mark.parametrize(
+    ("base", "found"),
+    [
+        ({"dtype": "auto"}, (4, 0, False)),
+        ({"dtype": "bfloat16"}, (4, 2, False)),
+        ({"dtype": "bfloat16", "quantization": "nf4"}, (2, 0, True)),
+    ],
+)
+def test_a_processor_without_units_for_bfloat16_computes_in_float32(
+    project: Path, base: dict[str, str], found: tuple[int, int, bool]
+) -> None:
+    graph = load_project(project)
+    for field, value in base.items():
+        graph = set_setting(graph, "base", field, value)
+    old = dataclasses.replace(machine(10**11), device="cpu", bfloat16=False)
+    job = job_of(graph, load_registry(), project.parent, graph.node("train"))
+    mode = mode_of(job, old)
+    assert (mode.weights, mode.stored, mode.autocast) == found
+    new = mode_of(job, dataclasses.replace(old, bfloat16=True))
+    assert (new.weights, new.stored, new.autocast) == (2, 0, True)
+
+
+def test_weights_in_bfloat16_take_half_the_memory_of_float32(project: Path) -> None:
+    facts = Facts(dataclasses.replace(machine(10**11), device="cpu", bfloat16=False))
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        graph = set_setting(load_project(project), "base", "dtype", dtype)
+        estimate = estimate_graph(graph, load_registry(), project.parent, facts)
+        assert estimate is not None
+        assert estimate.parts is not None
+        found.append(estimate.parts)
+    assert found[1].weights == found[0].weights / 2
+    assert found[1].activations == found[0].activations
+
+
 def test_repeated_keys_take_memory(project: Path) -> None:
     """This model has 32 heads of queries, and 8 of keys and values."""
     graph = load_project(project)
@@ -252,7 +287,10 @@ def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
     assert after is not None
     assert before.peak - sum(p.saves for p in proposals) == after.peak
     older = dataclasses.replace(machine(24 * 10**9), bfloat16=False)
-    for without, value in ((older, "float16"), (dataclasses.replace(older, device="cpu"), None)):
+    for without, value in (
+        (older, "float16"),
+        (dataclasses.replace(older, device="cpu"), "bfloat16"),
+    ):
         proposals, _ = propose(graph, registry, project.parent, Facts(without))
         assert {p.field: p.value for p in proposals}.get("dtype") == value
 

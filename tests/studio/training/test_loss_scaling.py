@@ -28,8 +28,8 @@ def scaled_float16(
     steps a gradient is too large."""
     begin, real = training_loop.make_accelerator, TrainingLoop.forward_backward
 
-    def make_accelerator(dtype: str) -> Any:
-        accelerator = begin(dtype)
+    def make_accelerator(dtype: str, model: Any) -> Any:
+        accelerator = begin(dtype, model)
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
         accelerator.native_amp = True
         return accelerator

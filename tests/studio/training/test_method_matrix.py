@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from studio.errors import StudioError
 from studio.node_settings.merge import MergeSettings
@@ -88,7 +89,8 @@ def assert_base_unchanged(root: Path, found: Trained, base: str) -> None:
     for name, value in plain_model(root / "model").named_parameters():
         for kept in (f"base_model.model.{name}", _inside(f"base_model.model.{name}")):
             if kept in found.weights and kept not in found.trainable:
-                assert (found.weights[kept] == value.to(found.weights[kept].dtype)).all(), name
+                wanted = value.to(getattr(torch, BASES[base]["dtype"]))
+                assert (found.weights[kept] == wanted).all(), name
                 untouched += 1
     assert untouched > 10
     assert found.trainable
@@ -102,8 +104,6 @@ def _inside(name: str) -> str:
 def assert_plain_peft_gives_the_same(root: Path, found: Trained) -> None:
     """Other programs load the adapter, also on another machine: it is not the base, and holds no path
     of a start."""
-    import torch
-
     adapted, plain = plain_adapted(found.value), plain_model(root / "model")
     with other_signs():
         elsewhere = plain_adapted(found.value)
