@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--train-on", choices=["answers", "all"], default="answers")
@@ -118,6 +119,8 @@ def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, A
         str(data),
         "--seq-len",
         str(a.max_length),
+        "--lora-r",
+        str(a.rank),
         "--batch",
         str(a.batch),
         "--grad-accum",
@@ -186,7 +189,7 @@ def graph_of(
                 "dtype": {"fp32": "float32", "bf16": "bfloat16"}[a.dtype],
             },
         ),
-        Node("lora", "lora", {"r": 16, "alpha": 16}),
+        Node("lora", "lora", {"r": a.rank, "alpha": 16}),
         Node("train", "train", train),
     )
     wires = (
