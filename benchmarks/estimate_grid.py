@@ -57,6 +57,9 @@ MODES = {
     "bf16, products in float32, checkpointing": Mode(
         weights=4, stored=2, autocast=False, head="chunks", checkpointing=True
     ),
+    "bf16, fused": Mode(fused=True, joined=True),
+    "bf16, fused, checkpointing": Mode(fused=True, joined=True, checkpointing=True),
+    "float32, fused": Mode(weights=4, autocast=False, fused=True, joined=True),
     "bf16, dropout": Mode(dropout=0.05),
     "bf16, dropout, checkpointing": Mode(dropout=0.05, checkpointing=True),
 }

@@ -31,7 +31,8 @@ class Mode:
     rows are padded, ``joined`` whether they share a sequence. ``plain`` is the model's own loss, which keeps
     its logits. ``repeats_keys``: no fused kernel takes fewer key heads than query heads
     (``studio.training.model.attention_kernel``). ``stored`` are the bytes per number of base weights that are
-    widened to ``weights`` for each product (``studio.training.model.wide_products``); 0 where none are."""
+    widened to ``weights`` for each product (``studio.training.model.wide_products``); 0 where none are. ``fused``:
+    the functions of ``studio.training.fused`` are used, which keep less."""
 
     weights: int = 2
     stored: int = 0
@@ -47,6 +48,7 @@ class Mode:
     full: bool = False
     repeats_keys: bool = False
     joined: bool = False
+    fused: bool = False
 
     @property
     def stream(self) -> int:
@@ -58,7 +60,7 @@ class Mode:
         """Bytes per number of the input copy that each adapter keeps; ``None`` where it is shared."""
         if self.full:
             return self.stream if self.autocast else None
-        if self.adapter == self.weights:
+        if self.adapter == self.weights or self.fused:
             return None
         if self.quantization != "none" and self.autocast and self.device == "cuda":
             return None  # PEFT leaves the cast to autocast there; on a CPU it does not
@@ -67,7 +69,7 @@ class Mode:
     @property
     def inner(self) -> int:
         """Bytes per number between A and B."""
-        return self.stream if self.autocast or self.full else self.adapter
+        return self.stream if self.autocast or self.full or self.fused else self.adapter
 
 
 def layer_bytes(
@@ -77,7 +79,7 @@ def layer_bytes(
     per_token = (
         _norms(shape, mode)
         + _attention(shape, mode, length)
-        + _feed_forward(shape, mode)
+        + _feed_forward(shape, targets, mode)
         + _adapters(shape, targets, mode)
         + _outputs(targets, mode)
         + _joined(shape, targets, mode)
@@ -91,11 +93,12 @@ def _norms(shape: Shape, mode: Mode) -> int:
     and root. Norms of queries and keys do the same."""
     if shape.norm == "layer":
         return shape.kept_norms * mode.weights * shape.hidden + shape.norms * 2 * mode.weights
-    kept = shape.norms * (4 * shape.hidden + 4)
+    wide = mode.stream if mode.fused else 4
+    kept = shape.norms * (wide * shape.hidden + 4)
     if mode.full:  # the weights' own gradient needs the normalised input too
         kept += shape.norms * mode.weights * shape.hidden
     if shape.qk_norm:
-        kept += 4 * (shape.query + shape.key_value) + 4 * shape.qk_roots
+        kept += wide * (shape.query + shape.key_value) + 4 * shape.qk_roots
         kept += mode.stream * (shape.query + shape.key_value) if mode.full else 0
     return kept
 
@@ -128,18 +131,28 @@ def _joined(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     return mode.stream * shape.query if kept else 0
 
 
-def _feed_forward(shape: Shape, mode: Mode) -> int:
-    """Gated: gate, its activation, and up. Plain: what the activation's derivative needs."""
+def _feed_forward(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
+    """Gated: gate, its activation, and up; fused without the activation. Plain: what the activation's derivative
+    needs."""
     w, inner = mode.stream, shape.feed_forward * shape.experts_active
+    if fuses_mlp(targets, mode):
+        return 2 * w * inner
     if shape.gated:
         return 3 * w * inner
     return w * inner * {"gelu_new": 4, "gelu_fast": 4, "relu": 1}.get(shape.activation, 1)
+
+
+def fuses_mlp(targets: Sequence[Target], mode: Mode) -> bool:
+    """Whether the gated MLP with these adapters is computed by one function."""
+    return mode.fused and any(_place(t.linear.name) != "attention" for t in targets)
 
 
 def _adapters(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     """Inputs of A and of B. Dropout makes an input of its own for each A, and keeps its noise."""
     middle = sum(mode.inner * _middle(t) for t in targets)
     reading = [t for t in targets if t.kept.reads]
+    if mode.fused:  # what the last matrix of an MLP reads is computed again
+        reading = [t for t in reading if not is_down(shape, t.linear)]
     if mode.dropout and not mode.full:
         return middle + (mode.inner + _noise(mode)) * sum(t.linear.width_in for t in reading)
     if mode.copies is not None:
@@ -194,7 +207,7 @@ def is_down(shape: Shape, linear: Linear) -> bool:
 
 def _casts(targets: Sequence[Target], mode: Mode) -> int:
     """Autocast keeps a copy of each trained matrix in the stream's width during the entire step."""
-    if not mode.autocast or mode.adapter == mode.stream:
+    if not mode.autocast or mode.adapter == mode.stream or mode.fused:
         return 0
     if mode.full:
         return sum(mode.stream * t.linear.weights for t in targets)

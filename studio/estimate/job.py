@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.formulas import PLAIN
-from studio.estimate.kept import FLOAT32_BASE, KEPT
+from studio.estimate.kept import FLOAT32_BASE, FUSED, KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch
 from studio.estimate.pace import Pace
@@ -285,7 +285,25 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         full=full,
         repeats_keys=machine.device == "cuda" and not (half and machine.bfloat16),  # FlashAttention
         joined=not padded and (job.train.batch_size > 1 or job.train.batching == "packed"),
+        fused=is_fused(job),
     )
+
+
+def is_fused(job: Job) -> bool:
+    """Whether a training is assumed to use the fused functions (``studio.training.fused``): where they support all
+    layers of the shape. They may be used for a part of other models too, which then need less than estimated."""
+    if job.lora is None or job.shape is None or not job.train.fused:
+        return False
+    plain = job.lora.method in FUSED and not job.lora.dropout and job.lora.bias == "none"
+    ends = {m.name.rpartition(".")[2] for m in job.shape.linears}
+    supported = (
+        job.shape.norm == "rms"
+        and job.shape.gated
+        and job.shape.activation in ("silu", "gelu_pytorch_tanh")
+        and all(m.experts == 1 for m in job.shape.linears)
+        and ends >= {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj"}
+    )
+    return plain and supported and job.base.quantization == "none"
 
 
 def is_padded(job: Job) -> bool:

@@ -53,6 +53,8 @@ NOTHING = Kept()
 FLOAT32_BASE = frozenset({"glora", "shira", "supertuning"})
 """Methods that compute with the base's weights themselves: where a CPU computes in float32 with weights in bfloat16,
 their base is in float32 (``studio.training.adapter.attach``)."""
+FUSED = frozenset({"lora", "lora_plus", "rslora"})
+"""Methods whose layers are computed by fused functions, and keep what LoRA keeps."""
 OfLayer = Callable[[Linear, int, Settings], Kept]
 
 

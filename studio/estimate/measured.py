@@ -55,6 +55,7 @@ _MODE_WORDS = {
     "repeats_keys": "attention",
     "masked": "batching",
     "joined": "batching",
+    "fused": "fused functions",
 }
 MOST_DIFFERENCES = 2
 """Maximum number of differences that are named."""

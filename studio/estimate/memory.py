@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from studio.estimate.activations import (
     Mode,
+    fuses_mlp,
     is_down,
     layer_bytes,
     moment_bytes,
@@ -42,6 +43,8 @@ FRAGMENTATION = 1.6
 (docs/estimate.md). Tensors are aligned to 64 bytes, and glibc places such a block only in a gap
 that is larger by more than that, so that the gap of a freed tensor may be too small for another of
 its size. An adapter's output, its scaled copy and the sum come and go between tensors that stay."""
+FUSED_FRAGMENTATION = 0.6
+"""The same where MLPs are fused: fewer tensors come and go. Measured: -0.15 to 0.54 in five trainings."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
@@ -210,8 +213,11 @@ def _lost(shape: Shape, counted: Counted, mode: Mode, batch: Batch, kept: int) -
     if mode.full:
         gradients = mode.weights * ((counted.trainable or 0) - counted.head)
         return min(gradients, kept - _head_copy(shape, mode))
+    fused = fuses_mlp(counted.targets, mode)
     return round(
-        FRAGMENTATION * batch.tokens * sum(mode.inner * t.linear.width_out for t in counted.targets)
+        (FUSED_FRAGMENTATION if fused else FRAGMENTATION)
+        * batch.tokens
+        * sum(mode.inner * t.linear.width_out for t in counted.targets)
     )
 
 
@@ -251,6 +257,8 @@ def _layer_gradient(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     down = any(is_down(shape, t.linear) for t in targets)
     if mode.full:
         return w * inner
+    if fuses_mlp(targets, mode):  # activation, product and the product's gradient
+        return 3 * w * inner + 2 * w * hidden
     if not down:
         return 2 * w * inner + 2 * w * hidden
     if mode.dropout:

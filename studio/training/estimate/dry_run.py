@@ -26,6 +26,7 @@ from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
 from studio.estimate.optimizers import PAGED_FROM
 from studio.training.batch.attention import row_boundaries, use_row_attention
+from studio.training.fused.swap import fuse
 from studio.training.model import attention_kernel
 from studio.training.model.load import remove_kernels
 from studio.training.model.wide_products import widen
@@ -110,6 +111,8 @@ def dry_run(
     if adapt is not None:
         with torch.device("meta"):
             model = adapt(model)
+    if mode.fused:
+        fuse(model, tried=False)
     if mode.checkpointing:
         if not mode.full:
             model.enable_input_require_grads()

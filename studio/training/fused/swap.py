@@ -63,8 +63,9 @@ class Fused:
         return bool(self._modules)
 
 
-def fuse(model: Any) -> Fused:
-    """Replace what can be replaced in ``model``, a model with a LoRA adapter whose other weights are frozen."""
+def fuse(model: Any, tried: bool = True) -> Fused:
+    """Replace what can be replaced in ``model``, a model with a LoRA adapter whose other weights are frozen. A model
+    without values cannot be ``tried``: what its modules consist of decides alone."""
     done = Fused()
     together: set[int] = set()  # layers that are computed with others
     known: dict[type, bool] = {}  # whether a class of MLPs computes what its parts suggest
@@ -72,7 +73,7 @@ def fuse(model: Any) -> Fused:
     for module in modules:
         if _is_gated_mlp(module):
             if type(module) not in known:
-                known[type(module)] = _is_only_gated(module)
+                known[type(module)] = not tried or _is_only_gated(module)
             if not known[type(module)]:
                 continue
             _fuse_mlp(done, module)
@@ -80,7 +81,7 @@ def fuse(model: Any) -> Fused:
         elif _has_same_input(module):
             _fuse_projections(done, [getattr(module, n) for n in _SAME_INPUT])
         elif _is_rms_norm(module):
-            _fuse_norm(done, module)
+            _fuse_norm(done, module, _offset(module) if tried else 0.0)
     for module in modules:
         if id(module) not in together and _has_adapter(module):
             _fuse_layer(done, module)
@@ -295,9 +296,9 @@ def _fuse_mlp(done: Fused, mlp: Any) -> None:
     done.replace(mlp, forward, "gated MLPs")
 
 
-def _fuse_norm(done: Fused, norm: Any) -> None:
+def _fuse_norm(done: Fused, norm: Any, offset: float | None) -> None:
     plain: Any = type(norm).forward
-    eps, offset = float(_eps(norm)), _offset(norm)
+    eps = float(_eps(norm))
     if offset is None:
         return
 
