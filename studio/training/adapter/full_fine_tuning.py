@@ -26,7 +26,8 @@ from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
 from studio.training.model.configs import save_loaded, write_surroundings
-from studio.training.model.load import load_base
+from studio.training.model.load import is_emulated, load_base
+from studio.training.model.wide_products import multiply_in_float32
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue, AdapterValue, ModelValue
@@ -168,6 +169,8 @@ def write_model(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
             field="learning_rate",
             hint="Raise the learning rate or the number of steps, or set the precision to float32.",
         )
+    if is_emulated(adapted.model.dtype, model.device):
+        multiply_in_float32(model)  # as the saved model will be compared with it
     save_loaded(model, folder, _SHARD)
     write_surroundings(Path(adapted.model.path), folder, adapted.model.dtype, tokenizer)
     same_mode(folder, "config.json")

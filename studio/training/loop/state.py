@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from studio.training.adapter.tuning import Tuning
 from studio.training.batch.batches import Batch
 from studio.training.loop.metrics import Metrics
-from studio.training.model.load import computes_bfloat16, pick_device
+from studio.training.model.load import is_emulated, pick_device
 from studio.training.model.wide_products import computes_in_float32
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import (
@@ -118,8 +118,7 @@ def make_accelerator(dtype: str, model: Any) -> Accelerator:
         reset_partial_state=True
     )  # it keeps the precision of the previous run
     device = pick_device()
-    emulated = dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device)
-    single = emulated and computes_in_float32(model)
+    single = is_emulated(dtype, device) and computes_in_float32(model)
     precision = "no" if single else _MIXED_PRECISION.get(dtype, "no")
     return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 

@@ -165,7 +165,7 @@ def load_base(
     _refuse_other_weights(loaded, folder)
     if value.quantization != "none":
         _after_quantizing(model, value)
-    elif value.dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device):
+    elif is_emulated(value.dtype, device):
         _multiply_fast(context, model)
     model.config.use_cache = False
     return model
@@ -179,6 +179,11 @@ def _multiply_fast(context: StepContext, model: Any) -> None:
             "float32: the layers of this model cannot multiply in float32 with weights in bfloat16.",
             "Set Precision to float32 in the Base model node.",
         )
+
+
+def is_emulated(dtype: str, device: torch.device) -> bool:
+    """Whether products in this precision are emulated by the CPU, so that they are computed in float32 instead."""
+    return dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device)
 
 
 def computes_bfloat16(device: torch.device) -> bool:

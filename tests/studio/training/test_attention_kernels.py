@@ -19,7 +19,7 @@ from transformers.integrations import sdpa_attention
 
 from studio.training.batch import attention, batching
 from studio.training.loop.train import train_adapter, train_model
-from studio.training.model import attention_kernel
+from studio.training.model import attention_kernel, load
 from studio.training.model.attention_kernel import fused_attention
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -79,6 +79,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "has_varlen",
         lambda q, k, v: q.dtype == k.dtype == v.dtype and q.dtype in attention._HALF,
     )
+    monkeypatch.setattr(load, "computes_bfloat16", lambda device: True)
     attention._varlen_arguments.cache_clear()
     attention.USED.clear()
     return monkeypatch

@@ -13,7 +13,6 @@ import transformers
 from studio.estimate.kept import FLOAT32_BASE
 from studio.node_settings.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
-from studio.training.loop import state
 from studio.training.loop.train import train_adapter
 from studio.training.merge.make import merge_adapter
 from studio.training.model import load
@@ -37,8 +36,7 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 @pytest.fixture(autouse=True)
 def old_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that emulates bfloat16."""
-    for module in (load, state):
-        monkeypatch.setattr(module, "computes_bfloat16", lambda device: False)
+    monkeypatch.setattr(load, "computes_bfloat16", lambda device: False)
 
 
 def noisy(family: str) -> Any:
