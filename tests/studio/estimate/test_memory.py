@@ -244,6 +244,7 @@ def test_padding_takes_memory(project: Path) -> None:
 def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
     graph, registry = load_project(project), load_registry()
     graph = set_setting(graph, "train", "batching", "padded")
+    graph = set_setting(graph, "train", "fused", False)
     for available, fields in (
         (400, []),
         (80, ["batch_size", "gradient_accumulation_steps"]),
@@ -274,12 +275,31 @@ def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
         assert settings["batch_size"] * settings.get("gradient_accumulation_steps", 1) == 8
 
 
+def test_fused_functions_need_less_memory(project: Path) -> None:
+    """Where they support the whole training: not with dropout, DoRA, quantization, nor where they are turned off."""
+    graph = set_setting(load_project(project), "lora", "dropout", 0.0)
+    peaks = {}
+    for name, node, field, value in (
+        ("fused", "lora", "dropout", 0.0),
+        ("off", "train", "fused", False),
+        ("dropout", "lora", "dropout", 1e-9),
+        ("DoRA", "lora", "method", "dora"),
+        ("biases", "lora", "bias", "all"),
+        ("quantized", "base", "quantization", "nf4"),
+    ):
+        changed = set_setting(graph, node, field, value)
+        job = job_of(changed, load_registry(), project.parent, changed.node("train"))
+        peaks[name] = mode_of(job, machine(10**11)).fused, estimated(project, graph=changed).peak
+    assert {name: fused for name, (fused, _) in peaks.items() if fused} == {"fused": True}
+    assert peaks["fused"][1] is not None
+    assert peaks["off"][1] is not None
+    assert peaks["fused"][1] < 0.9 * peaks["off"][1]
+
+
 def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
     """Where the device computes in it; and what was saved adds up to the new peak."""
-    graph, registry = (
-        set_setting(load_project(project), "base", "dtype", "float32"),
-        load_registry(),
-    )
+    graph, registry = load_project(project), load_registry()
+    graph = set_setting(set_setting(graph, "train", "fused", False), "base", "dtype", "float32")
     before = estimated(project, 24 * 10**9, graph)
     proposals, after = propose(graph, registry, project.parent, Facts(machine(24 * 10**9)))
     assert [p.field for p in proposals] == ["gradient_checkpointing", "dtype"]
