@@ -89,7 +89,7 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     alone = {**environment, "OMP_NUM_THREADS": "1"}
     together = ["-n", workers or "2", "--dist", "loadscope"]
     computing = _pytest([*together, *COMPUTING], alone)
-    runs = _pytest([*together, *RUNS], alone)
+    runs = _pytest([*together, "--no-loadscope-reorder", *RUNS], alone)
     rest = [
         p.relative_to(ROOT).as_posix()
         for p in sorted(Path("tests").resolve().iterdir())

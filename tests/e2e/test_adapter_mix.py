@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from PySide6.QtCore import QPoint, QPointF
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QTableWidget, QWidget
@@ -116,6 +117,7 @@ def test_problems_before_the_run(tmp_path: Path) -> None:
     assert any("another and model" in p.sentence for p in found)
 
 
+@pytest.mark.slow(seconds=25)
 def test_mixed_in_the_terminal(tmp_path: Path) -> None:
     """The table is printed, and the card of the export names both sources."""
     prepare(tmp_path)

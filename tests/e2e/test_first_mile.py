@@ -122,7 +122,15 @@ def card_of(session: Session, qtbot: QtBot, title: str) -> BaseCard:
     return card
 
 
-@pytest.mark.parametrize("make", [jsonl, capital_csv, divided_folder, plain_text])
+@pytest.mark.parametrize(
+    "make",
+    [
+        jsonl,
+        pytest.param(capital_csv, marks=pytest.mark.slow(seconds=25)),
+        pytest.param(divided_folder, marks=pytest.mark.slow(seconds=25)),
+        plain_text,
+    ],
+)
 def test_a_dropped_file_is_trained_on_in_three_clicks(
     session: Session,
     qtbot: QtBot,

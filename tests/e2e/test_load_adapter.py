@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file, save_file
 
 from studio.graph.problems import find_problems
@@ -81,6 +82,7 @@ def stronger(weights: Path) -> None:
     save_file({n: 2 * t for n, t in tensors.items()}, weights, metadata={"format": "pt"})
 
 
+@pytest.mark.slow(seconds=50)
 def test_a_received_adapter_is_evaluated_merged_and_exported(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_rows(tmp_path / "rows.jsonl")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from studio.preview.report import report_from_json
 from tests.e2e.studio_cli import studio, write_project
 from tests.tiny import make_tiny_model
@@ -15,6 +17,7 @@ SIZE = len(TEXT.strip("\n")) + 1  # the tiny tokenizer has a token per byte; and
 PIECES = -(-(SIZE - 1) // 127)
 
 
+@pytest.mark.slow(seconds=30)
 def test_one_file_is_trained_in_pieces_and_an_earlier_project_reads_paragraphs(
     tmp_path: Path,
 ) -> None:

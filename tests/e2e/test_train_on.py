@@ -153,6 +153,7 @@ def test_the_recipe_of_a_second_training_leaves_the_rank(root: Path) -> None:
     assert any(p.field == "learning_rate" for p in propose(second))
 
 
+@pytest.mark.slow(seconds=60)
 def test_a_chain_is_run_evaluated_merged_and_exported(root: Path) -> None:
     """The second training starts at the loss that the first ended with; a change of its settings reuses the first."""
     project = write(root / "a.studio", CHAIN)
