@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 def attached(session: Session, run: RunFolder) -> None:
     """A run was found that is running without a window."""
     found = summarize(run)
+    # The sentence stays while the run goes on, and its preparation takes only seconds of that.
+    status = "running" if found.status == "preparing" else found.status
     session.window.banner.offer(
         "attached",
         "activity",
-        f"{found.name} {look_of(found.status).happened}.",
+        f"{found.name} {look_of(status).happened}.",
         [("Show Curves", lambda: session.window.show_tab(CURVES))],
     )
 
