@@ -11,9 +11,13 @@ import torch
 import transformers
 
 from studio.estimate.kept import FLOAT32_BASE
+from studio.graph.node_type import CheckContext
+from studio.model.models import quick_check
+from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.merge import MergeSettings
+from studio.system import hardware
 from studio.training.adapter.build import build_adapter
-from studio.training.loop.train import train_adapter
+from studio.training.loop.train import train_adapter, train_model
 from studio.training.merge.make import merge_adapter
 from studio.training.model import load
 from studio.training.model.wide_products import multiplies_in_float32, multiply_in_float32
@@ -177,6 +181,35 @@ def test_the_merged_model_is_in_bfloat16(tmp_path: Path) -> None:
     )
     found = transformers.AutoModelForCausalLM.from_pretrained(merged.path, dtype="auto")
     assert found.dtype == torch.bfloat16
+
+
+def test_a_fully_fine_tuned_model_is_what_is_loaded_later(tmp_path: Path) -> None:
+    """It is trained in float32, stored in bfloat16, and compared as it computes when it is loaded."""
+    model = make_tiny_model(tmp_path / "model", dtype="bfloat16")
+    inputs = {
+        "model": model_value(model, dtype="bfloat16").model_dump(mode="json"),
+        "dataset": dataset_value(tmp_path / "data").model_dump(mode="json"),
+    }
+    context = make_context(tmp_path, Recorder())
+    value = train_model(context, inputs, settings_of(max_steps=4, learning_rate=1e-3))
+    assert value.dtype == "bfloat16"
+    assert value.merged_from[-1]["adapter"]["reload_difference"] <= 1e-5
+
+
+@pytest.mark.parametrize(("family", "warned"), [("llama", False), ("mixtral", True)])
+def test_the_check_warns_of_what_is_still_emulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, warned: bool
+) -> None:
+    """Of joined experts; and the training of such a model says it too."""
+    monkeypatch.setattr(hardware, "cpu_computes_bfloat16", lambda: False)
+    noisy(family).save_pretrained(tmp_path)
+    settings = BaseModelSettings(model=str(tmp_path), dtype="bfloat16")
+    found = quick_check(settings, CheckContext("base", "Base model", tmp_path))
+    assert ("bfloat16_emulated" in [p.code for p in found]) is warned
+    recorder = Recorder()
+    load.load_base(make_context(tmp_path, recorder), model_value(tmp_path, dtype="bfloat16"))
+    told = [e for e in recorder.named("Notice") if "no units for bfloat16" in e.get("sentence")]
+    assert bool(told) is warned
 
 
 def test_a_loaded_model_multiplies_in_float32(tmp_path: Path) -> None:
