@@ -4,11 +4,13 @@ keeps its weights in half the memory."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from torch.nn.functional import cross_entropy
 
 from studio.estimate.kept import FLOAT32_BASE
 from studio.graph.node_type import CheckContext
@@ -17,10 +19,15 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.merge import MergeSettings
 from studio.system import hardware
 from studio.training.adapter.build import build_adapter
+from studio.training.loop.chunked_head import chunked_loss
 from studio.training.loop.train import train_adapter, train_model
 from studio.training.merge.make import merge_adapter
 from studio.training.model import load
-from studio.training.model.wide_products import multiplies_in_float32, multiply_in_float32
+from studio.training.model.wide_products import (
+    multiplies_in_float32,
+    multiply_in_float32,
+    widen,
+)
 from tests.studio.training.adapters import plain_model
 from tests.studio.training.gguf_models import FAMILIES, MIXTURES
 from tests.studio.training.methods import METHODS, OWN, facts_of
@@ -181,6 +188,27 @@ def test_the_merged_model_is_in_bfloat16(tmp_path: Path) -> None:
     )
     found = transformers.AutoModelForCausalLM.from_pretrained(merged.path, dtype="auto")
     assert found.dtype == torch.bfloat16
+
+
+def test_the_output_head_in_chunks_is_that_in_float32() -> None:
+    """What it reads is not rounded to the precision of its weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        hidden = torch.randn(40, 16)
+        weight = torch.randn(1 << 20, 16).to(torch.bfloat16)
+    head = torch.nn.Linear(16, len(weight), bias=False, dtype=torch.bfloat16)
+    head.weight.data = weight
+    head.requires_grad_(False)
+    widen(SimpleNamespace(modules=head.modules, get_input_embeddings=torch.nn.Identity))
+    wanted = torch.arange(40)
+
+    def loss(logits: torch.Tensor, ids: torch.Tensor, weights: Any) -> torch.Tensor:
+        del weights
+        return cross_entropy(logits.float(), ids, reduction="sum")
+
+    found = chunked_loss(hidden, head, wanted, None, loss)
+    plain = cross_entropy(hidden @ weight.float().t(), wanted, reduction="sum")
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=0)
 
 
 def test_a_fully_fine_tuned_model_is_what_is_loaded_later(tmp_path: Path) -> None:
