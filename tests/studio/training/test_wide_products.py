@@ -190,6 +190,14 @@ def test_the_merged_model_is_in_bfloat16(tmp_path: Path) -> None:
     assert found.dtype == torch.bfloat16
 
 
+def test_only_a_cpu_computes_in_float32_instead() -> None:
+    """A GPU without units converts by itself, and was not measured."""
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert load.is_emulated("bfloat16", cpu)
+    assert not load.is_emulated("bfloat16", gpu)
+    assert not load.is_emulated("float32", cpu)
+
+
 def test_the_output_head_in_chunks_is_that_in_float32() -> None:
     """What it reads is not rounded to the precision of its weights."""
     with torch.random.fork_rng():
