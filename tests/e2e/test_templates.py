@@ -73,5 +73,7 @@ def test_it_runs_to_its_end_and_learns(template: Template, tmp_path: Path) -> No
     assert saved >= {n.id for n in nodes if n.type in ("train", "merge", "export")}
     asked = {e["node"] for e in ran.of("Evaluation")}
     assert asked == {n.id for n in nodes if n.type == "evaluate"}
+    # So short a training changes the weights so little that bfloat16 rounds a part of it away: "differs", not "failed".
+    assert {e["verdict"] for e in ran.of("ExportChecked")} <= {"green", "amber"}
     warned = [e["sentence"] for e in ran.of("Notice") if e["level"] != "info"]
-    assert warned == []
+    assert [w for w in warned if not w.startswith("Check of the export: ")] == []
