@@ -168,7 +168,9 @@ def _precision(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Chan
     single = job.lora is not None and mode.weights == 4 and not mode.stored
     stored = replace(job, base=job.base.model_copy(update={"dtype": "bfloat16"}))
     if single and mode_of(stored, facts.machine).stored:
-        reason = "The frozen weights need half the memory; the CPU computes in float32, a little slower."
+        reason = (
+            "The frozen weights need half the memory; the CPU computes in float32, a little slower."
+        )
         yield [("base", "dtype", "bfloat16", reason)]
     elif single and auto != "float32":
         reason = "Weights and activations need half the memory; values are rounded more coarsely."
