@@ -19,11 +19,27 @@ def test_fails():
 
 def test_is_skipped():
     pytest.skip("caf\\udce9")
+
+@pytest.mark.xfail(reason="caf\\udce9")
+def test_is_expected_to_fail():
+    assert False
+
+@pytest.fixture
+def broken():
+    raise OSError("caf\\udce9")
+
+def test_cannot_begin(broken):
+    pass
+
+@pytest.mark.parametrize("name", [pytest.param(1, id="caf\\xe9")])
+def test_has_a_name(name):
+    pass
 """
 
 
 def test_a_lone_surrogate_does_not_end_a_test_process(tmp_path: Path) -> None:
-    """Of a name that is not valid UTF-8: in a log, in the reason of a failure and in that of a skip."""
+    """Of a name that is not valid UTF-8: in a log, and in the reason of a failure, a skip, an expected failure and a
+    fixture that fails."""
     (tmp_path / "test_names.py").write_text(TESTS, encoding="utf-8")
     conftest = "from tests.conftest import pytest_report_to_serializable\n"
     (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
@@ -50,6 +66,8 @@ def test_a_lone_surrogate_does_not_end_a_test_process(tmp_path: Path) -> None:
         errors="replace",
         check=False,
     )
-    assert "1 failed, 1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 2 passed, 1 skipped, 1 xfailed, 1 error" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert "INTERNALERROR" not in done.stdout
     assert "Traceback" not in done.stderr

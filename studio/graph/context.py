@@ -56,6 +56,7 @@ class StepContext:
     other_inputs: Callable[[], list[Mapping[str, Any]]] = list
     _last_progress: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     def emit(self, name: str, /, **data: Any) -> None:
         """Send an event of this node."""
@@ -97,8 +98,13 @@ class StepContext:
             eta = round((total - done) * (now - first[0]) / (done - first[1]), 1)
         self.emit("Progress", phase=phase, done=done, total=total, unit=unit, eta_s=eta)
 
-    def notice(self, sentence: str, hint: str = "", level: str = "warning") -> None:
-        """Show a notice to the user; it does not end the run."""
+    def notice(
+        self, sentence: str, hint: str = "", level: str = "warning", once: bool = False
+    ) -> None:
+        """Show a notice to the user; it does not end the run. ``once``: not again in this step."""
+        if once and sentence in self._told:
+            return
+        self._told.add(sentence)
         self.emit("Notice", level=level, sentence=shown(sentence), hint=shown(hint))
 
     def artifact(self, kind: str, path: Path, **details: Any) -> None:

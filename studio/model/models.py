@@ -18,9 +18,8 @@ from typing import Any, Literal
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.model.folder_check import Fault, folder_faults, gguf_faults
-from studio.model.folder_files import is_readable, read_json
+from studio.model.folder_files import is_readable, json_or_empty, read_json
 from studio.model.hub_kept import kept
-from studio.model.layer_names import is_joined, joined_name
 from studio.model.layers import LinearModule, presets, read_linear_modules
 from studio.model.supported import supported
 from studio.model.targets import (
@@ -274,10 +273,7 @@ def _emulated_bfloat16(
         )
         hint = "Choose Auto or float16."
     else:
-        layers = linear_modules(settings.model, context.project_dir) or []
-        if settings.quantization == "none" and not any(
-            m.experts > 1 or is_joined(joined_name(m.name)) for m in layers
-        ):
+        if settings.quantization == "none" and _computes_in_float32(settings, context):
             return
         why = (
             "this CPU has no units for bfloat16: its products are emulated, and a training took nine times as "
@@ -285,6 +281,17 @@ def _emulated_bfloat16(
         )
         hint = "Choose Auto or float32."
     yield context.problem(why, "dtype", hint=hint, code="bfloat16_emulated", severity="warning")
+
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+def _computes_in_float32(settings: BaseModelSettings, context: CheckContext) -> bool:
+    """Whether the layers of the model multiply in float32 with weights in bfloat16, as far as its config tells
+    (``studio.training.model.wide_products``): not joined experts, nor the layer norms of Nemotron."""
+    folder = local_folder(settings.model, context.project_dir)
+    config = json_or_empty(folder, "config.json") if folder is not None else {}
+    return not any(config.get(n) for n in _EXPERTS) and config.get("model_type") != "nemotron"
 
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:

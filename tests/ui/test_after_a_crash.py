@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PySide6.QtCore import Qt
@@ -19,6 +20,7 @@ from studio.runs.folder import RunFolder, list_runs
 from tests.timing import WAIT_MS
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
+from ui.window import run_banners
 from ui.window.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +95,28 @@ def test_both_are_offered_one_after_the_other(
     session.window.own["stop"].trigger()
     qtbot.waitUntil(lambda: session.runs.phase == "idle")
     assert dead_window.status() == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("preparing", "Toys is running."),  # it soon will be, and the sentence stays
+        ("running", "Toys is running."),
+        ("stopping", "Toys is stopping."),
+    ],
+)
+def test_what_is_said_of_a_run_that_is_found(
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    status: str,
+    sentence: str,
+) -> None:
+    found = SimpleNamespace(name="Toys", status=status)
+    monkeypatch.setattr(run_banners, "summarize", lambda run: found)
+    session = make_session()
+    run_banners.attached(session, RunFolder(tmp_path))
+    assert session.window.banner.text() == sentence
 
 
 def test_what_waits_is_dropped_when_it_is_over(

@@ -6,13 +6,13 @@ The comparison takes two forward and backward passes of at most 128 tokens and d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from studio.graph.context import StepContext
 from studio.training.batch.batches import Batch, concatenate_rows, pad_rows
 from studio.training.fused.check import compare
 from studio.training.fused.swap import Fused, fuse
@@ -28,16 +28,13 @@ _TURN_OFF = "Turn off Fused functions in the Train node to train the same way wi
 
 
 def fuse_checked(
-    notice: Callable[..., None],
+    context: StepContext,
     state: TrainingState,
     rows: Dataset,
     pad_id: int,
     padding_free: bool,
 ) -> Fused:
-    """Fuse the model if both ways agree on the heads of two of ``rows``; otherwise it stays as it is, with a notice.
-
-    ``notice`` takes what ``StepContext.notice`` takes.
-    """
+    """Fuse the model if both ways agree on the heads of two of ``rows``; otherwise it stays as it is, with a notice."""
     model = state.tuning.model
     device = state.accelerator.device
     batch = _heads(rows, pad_id, padding_free)
@@ -53,18 +50,21 @@ def fuse_checked(
         if is_out_of_memory(error):
             raise
         logger.info("Fused functions: %s: %s", type(error).__name__, error)
-        notice("Fused functions are not used: this model does not support them.", _TURN_OFF)
+        context.notice(
+            "Fused functions are not used: this model does not support them.", _TURN_OFF, once=True
+        )
         return Fused()
     if not difference.is_same:
         fused.undo()
-        notice(
+        context.notice(
             "Fused functions are not used: with this model they change the loss by "
             f"{difference.loss:.1e} and a gradient by {difference.gradient:.1e} (of {difference.parameter}), "
             f"relative to its size; {difference.limit:.0e} would be rounding.",
             _TURN_OFF,
+            once=True,
         )
         return fused
-    _tell(notice, model, fused)
+    _tell(context, model, fused)
     return fused
 
 
@@ -88,7 +88,7 @@ def _heads(rows: Dataset, pad_id: int, padding_free: bool) -> Batch:
     )
 
 
-def _tell(notice: Callable[..., None], model: Any, fused: Fused) -> None:
+def _tell(context: StepContext, model: Any, fused: Fused) -> None:
     """Say how many of the layers with an adapter are fused."""
     layers = sum(isinstance(m, BaseTunerLayer) for m in model.modules())
     logger.info(
@@ -99,8 +99,9 @@ def _tell(notice: Callable[..., None], model: Any, fused: Fused) -> None:
     )
     if fused.adapted < layers:
         which = f"{layers - fused.adapted} of {layers}" if fused.adapted else "The"
-        notice(
+        context.notice(
             f"{which} layers with an adapter are computed without fused functions, which support LoRA without dropout "
             "and without quantization.",
             level="info",
+            once=True,
         )

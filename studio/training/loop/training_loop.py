@@ -93,7 +93,6 @@ class TrainingLoop:
         self._pass_began = self._step_ended = 0.0
         self._first_step = 0
         self._slow_down: SlowDown | None = None
-        self._told: set[str] = set()
 
     @property
     def micro_batch(self) -> int:
@@ -209,14 +208,8 @@ class TrainingLoop:
         if not self.settings.fused:
             return Fused()
         return fuse_checked(
-            self._notice_once, self.state, self.plan.rows, self.plan.pad_id, self.plan.padding_free
+            self.context, self.state, self.plan.rows, self.plan.pad_id, self.plan.padding_free
         )
-
-    def _notice_once(self, sentence: str, hint: str = "", level: str = "warning") -> None:
-        """Show a notice that a further pass, after memory ran out, would show again."""
-        if sentence not in self._told:
-            self._told.add(sentence)
-            self.context.notice(sentence, hint, level)
 
     def train_step(self, batches: Sequence[Batch]) -> None:
         """One optimizer step, and everything that is due after it.

@@ -176,7 +176,7 @@ def _tell_emulated(context: StepContext, device: torch.device, quantization: str
     elif quantization == "none":
         context.notice(
             "This CPU has no units for bfloat16 (AVX512-BF16 or AMX): frozen weights are stored in it, and "
-            "products are computed in float32.",
+            "layers that support it multiply in float32.",
             level="info",
         )
     else:

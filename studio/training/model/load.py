@@ -178,6 +178,7 @@ def _multiply_fast(context: StepContext, model: Any) -> None:
             "This CPU has no units for bfloat16 and emulates its products, which takes many times as long as in "
             "float32: the layers of this model cannot multiply in float32 with weights in bfloat16.",
             "Set Precision to float32 in the Base model node.",
+            once=True,
         )
 
 

@@ -49,6 +49,17 @@ def test_formula_and_dry_run_agree_within_3_percent(name: str, mode: str) -> Non
     assert formula == pytest.approx(followed, rel=0.03)
 
 
+@pytest.mark.parametrize("mode", [m for m in MODES if "fused" in m or "products" in m])
+@pytest.mark.parametrize(
+    "batch",
+    [Batch(2, 256, 400), Batch(8, 64, 16), Batch(1, 1024, 16)],
+    ids=["labels", "rows", "long"],
+)
+def test_fused_functions_and_wide_products_with_other_batches(mode: str, batch: Batch) -> None:
+    formula, followed, _ = both("SmolLM2-135M", MODES[mode], 2, batch)
+    assert formula == pytest.approx(followed, rel=0.03)
+
+
 def test_keys_repeated_for_every_head_are_counted() -> None:
     """Of SmolLM2's 9 heads, 3 share a key: without the copies the formula would be 2 percent lower."""
     mode = Mode(weights=4, autocast=False, repeats_keys=True)

@@ -161,6 +161,22 @@ def test_weights_in_bfloat16_take_half_the_memory_of_float32(project: Path) -> N
     assert found[1].activations == found[0].activations
 
 
+def test_trained_tokens_need_an_embedding_in_float32(project: Path) -> None:
+    """Which is converted where weights are stored in bfloat16 and multiplied in float32."""
+    facts = Facts(dataclasses.replace(machine(10**11), device="cpu", bfloat16=False))
+    weights = {}
+    for tokens in ("", "1, 2"):
+        graph = set_setting(load_project(project), "base", "dtype", "bfloat16")
+        graph = set_setting(graph, "lora", "trained_tokens", tokens)
+        estimate = estimate_graph(graph, load_registry(), project.parent, facts)
+        assert estimate is not None
+        assert estimate.parts is not None
+        weights[tokens] = estimate.parts.weights
+    job = job_of(graph, load_registry(), project.parent, graph.node("train"))
+    assert job.shape is not None
+    assert weights["1, 2"] - weights[""] == 2 * (job.shape.embedding + job.shape.head)
+
+
 def test_repeated_keys_take_memory(project: Path) -> None:
     """This model has 32 heads of queries, and 8 of keys and values."""
     graph = load_project(project)

@@ -173,6 +173,23 @@ def make_sentencepiece_tokenizer() -> Any:
     return tokenizer
 
 
+def noisy_model(
+    family: str, seed: int, noise: float = 0.05, dtype: Any = None, **changes: Any
+) -> Any:
+    """A tiny model of a family in ``dtype`` (float32 by default) with noise on every parameter; the random numbers go
+    on behind it, so call it inside ``torch.random.fork_rng``."""
+    import torch
+    import transformers
+
+    name, values = FAMILIES[family]
+    config = getattr(transformers, name)(**{"vocab_size": VOCABULARY, **values, **changes})
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
+    for parameter in model.parameters():
+        parameter.data += noise * torch.randn_like(parameter)
+    return model
+
+
 _LARGE = ("norm", "ln_", "q_proj", "k_proj", "qkv_proj", "c_attn")
 """Parameters with more noise: attention that is nearly uniform would hide a wrong position."""
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from studio.estimate.activations import Mode
+from studio.estimate.kept import FUSED
 from studio.estimate.memory import Batch
 from studio.node_settings.train import TrainSettings
 from studio.training.estimate.probe import run_probe
@@ -22,7 +23,8 @@ from studio.training.fused.check import compare
 from studio.training.fused.swap import Fused, fuse
 from studio.training.loop import training_loop
 from studio.training.loop.train import train_adapter
-from tests.studio.training.gguf_models import FAMILIES, MIXTURES
+from tests.studio.training.gguf_models import FAMILIES, MIXTURES, noisy_model
+from tests.studio.training.methods import built
 from tests.studio.training.steps import (
     TARGETS,
     Recorder,
@@ -45,14 +47,8 @@ def made(
     family: str, targets: Any = "all-linear", dtype: Any = None, shape: Any = None, **lora: Any
 ) -> Any:
     """A tiny model whose weights are noise, with an adapter whose weights are noise, too."""
-    name, values = FAMILIES[family]
-    config = getattr(transformers, name)(**{"vocab_size": VOCABULARY, **values, **(shape or {})})
     with torch.random.fork_rng():
-        torch.manual_seed(3)
-        base = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        for parameter in base.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-        base = base.to(dtype or torch.float32)
+        base = noisy_model(family, seed=3, **(shape or {})).to(dtype or torch.float32)
         config = LoraConfig(
             r=4, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", **lora
         )
@@ -220,6 +216,14 @@ def test_what_is_not_supported_stays_plain(lora: dict[str, Any]) -> None:
     fused = fuse(model)
     assert fused.adapted == 0
     assert not any("forward" in m.__dict__ for m in model.modules() if hasattr(m, "lora_A"))
+
+
+@pytest.mark.parametrize("method", sorted(FUSED))
+def test_methods_that_the_estimate_takes_for_fused_are(tmp_path: Path, method: str) -> None:
+    """All layers with an adapter."""
+    model = built(tmp_path, method).model
+    layers = sum(isinstance(module, BaseTunerLayer) for module in model.modules())
+    assert fuse(model).adapted == layers > 0
 
 
 def test_a_layer_that_something_listens_to_stays_plain() -> None:

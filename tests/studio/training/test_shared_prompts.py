@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from studio.training.answer.generate import Answer, common_beginning, greedy_answers
-from tests.studio.training.gguf_models import FAMILIES
-from tests.tiny import VOCABULARY, make_tiny_tokenizer
+from tests.studio.training.gguf_models import noisy_model
+from tests.tiny import make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -20,13 +19,8 @@ PROMPTS = [[*SHARED, *rest] for rest in ([5, 6, 7], [8], [9, 10, 11, 12, 13], [5
 
 def model_of(family: str) -> Any:
     """A tiny model whose weights are noise."""
-    name, values = FAMILIES[family]
-    config = getattr(transformers, name)(**{"vocab_size": VOCABULARY, **values})
     with torch.random.fork_rng():
-        torch.manual_seed(11)
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64)
-        for parameter in model.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter)
+        model = noisy_model(family, seed=11, noise=0.3, dtype=torch.float64)
     model.generation_config.eos_token_id = 2
     return model.eval()
 

@@ -29,8 +29,8 @@ from studio.training.model.wide_products import (
     widen,
 )
 from tests.studio.training.adapters import plain_model
-from tests.studio.training.gguf_models import FAMILIES, MIXTURES
-from tests.studio.training.methods import METHODS, OWN, facts_of
+from tests.studio.training.gguf_models import FAMILIES, MIXTURES, noisy_model
+from tests.studio.training.methods import METHODS, OWN, facts_of, inputs_for, train_settings
 from tests.studio.training.steps import (
     Recorder,
     adapted_value,
@@ -39,7 +39,7 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
-from tests.tiny import VOCABULARY, make_tiny_model
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -52,14 +52,8 @@ def old_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def noisy(family: str) -> Any:
     """A tiny model in bfloat16 whose weights are noise."""
-    name, values = FAMILIES[family]
-    config = getattr(transformers, name)(**{"vocab_size": VOCABULARY, **values})
     with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        for parameter in model.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    return model.to(torch.bfloat16).eval()
+        return noisy_model(family, seed=5).to(torch.bfloat16).eval()
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in (*MIXTURES, "nemotron")])
@@ -77,7 +71,7 @@ def test_logits_are_those_in_float32(family: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=limit, atol=limit)
 
 
-@pytest.mark.parametrize("family", ["mixtral", "nemotron"])
+@pytest.mark.parametrize("family", [*MIXTURES, "nemotron"])
 def test_a_model_that_needs_one_precision_stays_as_it_was(family: str) -> None:
     model = noisy(family)
     before = {n: type(m) for n, m in model.named_modules()}
@@ -161,6 +155,20 @@ def test_methods_that_compute_with_the_weights_get_a_base_in_float32(
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("method", sorted(FLOAT32_BASE))
+def test_an_adapter_of_these_methods_is_trained_verified_and_merged(
+    tmp_path: Path, method: str
+) -> None:
+    """The base is loaded again for both, in bfloat16."""
+    inputs = inputs_for(tmp_path, method, "bfloat16")
+    settings = train_settings(method, max_steps=3)
+    value = train_adapter(make_context(tmp_path, Recorder()), inputs, settings)
+    merged = merge_adapter(
+        make_context(tmp_path, Recorder()), value.model_dump(mode="json"), MergeSettings()
+    )
+    assert (Path(merged.path) / "config.json").is_file()
+
+
 def test_a_layer_keeps_its_weight_and_not_a_wide_copy(tmp_path: Path) -> None:
     model = noisy("llama")
     multiply_in_float32(model)
@@ -232,7 +240,10 @@ def test_a_fully_fine_tuned_model_is_what_is_loaded_later(tmp_path: Path) -> Non
     assert value.merged_from[-1]["adapter"]["reload_difference"] <= 1e-5
 
 
-@pytest.mark.parametrize(("family", "warned"), [("llama", False), ("mixtral", True)])
+@pytest.mark.parametrize(
+    ("family", "warned"),
+    [("llama", False), *((family, True) for family in (*MIXTURES, "nemotron"))],
+)
 def test_the_check_warns_of_what_is_still_emulated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, warned: bool
 ) -> None:
@@ -246,6 +257,21 @@ def test_the_check_warns_of_what_is_still_emulated(
     load.load_base(make_context(tmp_path, recorder), model_value(tmp_path, dtype="bfloat16"))
     told = [e for e in recorder.named("Notice") if "no units for bfloat16" in e.get("sentence")]
     assert bool(told) is warned
+
+
+def test_what_is_still_emulated_is_said_once_in_a_step(tmp_path: Path) -> None:
+    """A training loads the model again to verify the adapter."""
+    noisy("mixtral").save_pretrained(tmp_path / "model")
+    make_tiny_tokenizer().save_pretrained(str(tmp_path / "model"))
+    recorder = Recorder()
+    model = model_value(tmp_path / "model", dtype="bfloat16")
+    inputs = {
+        "model": adapted_value(model, target_modules=["q_proj"]).model_dump(mode="json"),
+        "dataset": dataset_value(tmp_path / "data").model_dump(mode="json"),
+    }
+    train_adapter(make_context(tmp_path, recorder), inputs, settings_of(max_steps=2))
+    said = [e.get("sentence") for e in recorder.named("Notice")]
+    assert sum("no units for bfloat16" in sentence for sentence in said) == 1
 
 
 def test_a_loaded_model_multiplies_in_float32(tmp_path: Path) -> None:
