@@ -22,7 +22,6 @@ from studio.training.merge.layers import CannotMerge
 from studio.training.model.configs import save_loaded
 from studio.training.model.load import free_bytes, free_memory, load_base
 from studio.training.model.out_of_memory import is_out_of_memory
-from studio.training.model.wide_products import narrow
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
 from studio.values import AdapterValue
@@ -43,7 +42,6 @@ def merge_in_memory(
     model = load_base(context, base, "Loading the model to merge into", _CPU)
     context.phase("merge", "Adding the adapter to the model")
     try:
-        narrow(model)  # some methods merge only into torch.nn.Linear
         adapted = PeftModel.from_pretrained(model, adapter.path, torch_device="cpu")
         merged = adapted.merge_and_unload(progressbar=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError, SafetensorError) as error:
